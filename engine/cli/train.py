@@ -1,0 +1,168 @@
+"""engine train, engine resume."""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from engine.cli.show import number, print_json, print_text, say, size
+from engine.clean import clean
+from engine.runs.events import (
+    Audited,
+    CheckpointSaved,
+    Evaluated,
+    Event,
+    NonFiniteStep,
+    Progress,
+    Resumed,
+    RunStarted,
+    Sampled,
+    Step,
+    Warned,
+)
+
+
+@click.command()
+@click.argument("profile")
+@click.option("--data", default="", help="The file to train on.")
+@click.option("--tokenizer", default="", help="A tokenizer folder or run.")
+@click.option("--from", "start_from", default="", help="A run or model folder to start from; its shape is inherited.")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting of the stage; repeatable.")
+@click.option("--name", default="", help="The run's name.")
+@click.option("--overwrite", is_flag=True, help="Replace a run of that name.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+def train(
+    profile: str,
+    data: str,
+    tokenizer: str,
+    start_from: str,
+    assignments: tuple[str, ...],
+    name: str,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Train the stage of PROFILE, a built-in name such as starter/pretrain or a TOML file."""
+    from engine.session import TrainRequest
+    from engine.session import train as train_run
+
+    request = TrainRequest(profile, data, tokenizer, start_from, assignments, name, overwrite)
+    _run(lambda interrupt, listener: train_run(request, interrupt=interrupt, listener=listener), as_json)
+
+
+@click.command()
+@click.argument("run")
+@click.option("--allow-inexact", is_flag=True, help="Go on although the machine or its settings changed.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+def resume(run: str, allow_inexact: bool, as_json: bool) -> None:
+    """Go on with RUN from its newest checkpoint, bit for bit."""
+    from engine.runs.folder import find_run
+    from engine.session import carry_out
+
+    folder = find_run(run)
+    _run(
+        lambda interrupt, listener: carry_out(
+            folder, resume=True, allow_inexact=allow_inexact, interrupt=interrupt, listener=listener
+        ),
+        as_json,
+    )
+
+
+def _run(work: Callable[[threading.Event, Callable[[Event], None]], dict[str, Any]], as_json: bool) -> None:
+    interrupt = threading.Event()
+    with _signals(interrupt), _Narrator() as narrator:
+        summary = work(interrupt, narrator)
+    if as_json:
+        print_json(summary)
+    else:
+        print_text(_readable(summary))
+    if summary["status"] == "stopped":
+        sys.exit(130)
+
+
+@contextmanager
+def _signals(interrupt: threading.Event) -> Iterator[None]:
+    """Signals ask the run to save its last step boundary; a signal ignored by inheritance (nohup) stays ignored."""
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in names}
+    caught = {number: old for number, old in before.items() if old is not signal.SIG_IGN}
+    for each in caught:
+        signal.signal(each, lambda *_: interrupt.set())
+    try:
+        yield
+    finally:
+        for each, old in caught.items():
+            signal.signal(each, old)
+
+
+class _Narrator:
+    """Shows a run's events on standard error: a progress bar on a terminal, lines elsewhere."""
+
+    def __enter__(self) -> "_Narrator":
+        self._bar: tqdm[Any] | None = None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, RunStarted) and event.total_steps > 1:
+            say(f"{event.stage}: {event.parameters / 1e6:.2f} M parameters, {event.total_steps} steps, {event.dtype}, "
+                f"{event.device}, {event.threads} threads")  # fmt: skip
+            self._bar = tqdm(total=event.total_steps, unit="step", file=sys.stderr, dynamic_ncols=True, mininterval=0.5,
+                             maxinterval=5, disable=not sys.stderr.isatty())  # fmt: skip
+        elif isinstance(event, Step) and self._bar is not None:
+            self._bar.update(event.step - self._bar.n)
+            speed = event.metrics["tokens_per_second"]
+            self._bar.set_postfix_str(f"loss {event.metrics['loss']:.4f}, {speed:,.0f} tokens/s")
+        elif isinstance(event, Resumed) and self._bar is not None:
+            self._bar.update(event.from_step)
+        else:
+            text = _line(event)
+            if text:
+                tqdm.write(clean(text), file=sys.stderr)
+
+
+def _line(event: Event) -> str:
+    """An event as a line of narration; empty for those that say nothing to a person."""
+    match event:
+        case Progress(what=what, done=done):
+            return f"{what}: {done:.0%}"
+        case Audited(audit=found):
+            return (
+                f"data: {found['usable']:,} rows, {found['tokens']:,} tokens, {found['trained_share']:.0%} trained, "
+                f"{len(found['quarantined'])} quarantined, {found['truncated_rows']} truncated"
+            )
+        case Evaluated(step=step, metrics=metrics):
+            return f"step {step}: " + ", ".join(f"{name} {number(value)}" for name, value in metrics.items())
+        case Sampled(prompt=prompt, text=text):
+            return f"  {prompt!r} → {text!r}"
+        case CheckpointSaved(step=step, best=best):
+            return f"step {step}: checkpoint saved{' (best so far)' if best else ''}"
+        case NonFiniteStep(step=step, what=what, rows=rows):
+            return f"step {step}: non-finite {what}, step skipped; rows {rows[:8]}"
+        case Warned(name=name, message=message):
+            return f"warning: {name}: {message}"
+        case Resumed(from_step=step):
+            return f"resumed from step {step}"
+        case _:
+            return ""
+
+
+def _readable(summary: dict[str, Any]) -> str:
+    if "tokenizer" in summary:
+        return f"run {summary['run']}: tokenizer in {summary['path']}/tokenizer"
+    return "\n".join(
+        [
+            f"run {summary['run']}: {summary['status']} after {summary['steps']:,} steps, {summary['tokens']:,} tokens",
+            f"loss {number(summary['train_loss'])}, validation loss {number(summary['val_loss'])}, "
+            f"bits per byte {number(summary['val_bits_per_byte'])}",
+            f"{number(summary['tokens_per_second'], 3)} tokens/s, peak memory {size(summary['peak_bytes'])}",
+            f"checkpoint {summary['checkpoint']}",
+        ]
+    )

@@ -1,0 +1,1 @@
+"""Decoding with a key-value cache: chat, evaluation and rollouts use it."""

@@ -1,0 +1,366 @@
+"""Hugging Face folders of the Llama, Qwen2 and Qwen3 families, read and written; a checkpoint is such a folder."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from engine.errors import CheckpointError, ProfileError
+from engine.model.config import ModelConfig, YaRN, num_parameters
+from engine.model.transformer import Transformer
+
+T = TypeVar("T", int, float, bool)
+
+ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+"""Hugging Face's class for each `model_type`."""
+TITLES = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+
+
+def describe(config: ModelConfig) -> str:
+    """One line for people: family, parameters and shape."""
+    millions = sum(num_parameters(config).values()) / 1e6
+    return (
+        f"{TITLES[config.family]} shape, {millions:.2f} M parameters: {config.num_hidden_layers} layers × "
+        f"{config.hidden_size}, {config.num_attention_heads} heads of {config.head_dim} "
+        f"({config.num_key_value_heads} key-value), vocabulary {config.vocab_size}"
+    )
+
+
+def read_config(folder: Path | str) -> ModelConfig:
+    """Reads config.json as transformers 4 or 5 writes it. Dropout belongs to a run, not to the shape: it is 0.
+
+    Raises:
+        CheckpointError: No readable config.json, another family, or a feature that would change what the model
+            computes and is not built here; the key is named.
+    """
+    path = Path(folder) / "config.json"
+    raw = _json(path)
+    where = str(path)
+    family = raw.get("model_type")
+    if family not in ARCHITECTURES:
+        raise CheckpointError(
+            f"model_type is {family!r}", where=where, hint=f"these families can be read: {', '.join(ARCHITECTURES)}"
+        )
+    layers = _number(raw, "num_hidden_layers", int, where)
+    _refuse_unsupported(raw, layers, where)
+    heads = _number(raw, "num_attention_heads", int, where)
+    hidden = _number(raw, "hidden_size", int, where)
+    # Qwen3's own default; the others divide the width.
+    head_dim = 128 if family == "qwen3" else hidden // max(heads, 1)
+    bias = _number(raw, "attention_bias", bool, where, False)
+    positions = _number(raw, "max_position_embeddings", int, where, 2048 if family == "llama" else 32768)
+    try:
+        theta, scaling = _rope(raw, positions, where)
+        return ModelConfig(
+            vocab_size=_number(raw, "vocab_size", int, where),
+            hidden_size=hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            num_key_value_heads=_number(raw, "num_key_value_heads", int, where, heads),
+            head_dim=_number(raw, "head_dim", int, where, head_dim),
+            intermediate_size=_number(raw, "intermediate_size", int, where),
+            max_position_embeddings=positions,
+            rope_theta=theta,
+            rope_scaling=scaling,
+            rms_norm_eps=_number(raw, "rms_norm_eps", float, where, 1e-6),
+            qk_norm=family == "qwen3",
+            attention_bias="qkv" if family == "qwen2" else "all" if bias else "none",
+            tie_word_embeddings=_number(raw, "tie_word_embeddings", bool, where, False),
+            initializer_range=_number(raw, "initializer_range", float, where, 0.02),
+        )
+    except ProfileError as error:
+        raise CheckpointError(error.what, where=where, hint=error.hint) from error
+
+
+def write_config(
+    folder: Path | str,
+    config: ModelConfig,
+    *,
+    bos_token_id: int | None,
+    eos_token_id: int | list[int] | None,
+    pad_token_id: int | None,
+    dtype: torch.dtype,
+) -> None:
+    """Writes config.json and generation_config.json; transformers 4.51 and later load them without custom code.
+
+    The rotary keys are those of transformers 4, which 5 reads as well. Some releases of transformers 4 take
+    YaRN's factor from `max_position_embeddings` / `original_max_position_embeddings`: keep that ratio.
+    """
+    raw: dict[str, Any] = {
+        "architectures": [ARCHITECTURES[config.family]],
+        "model_type": config.family,
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "num_hidden_layers": config.num_hidden_layers,
+        "num_attention_heads": config.num_attention_heads,
+        "num_key_value_heads": config.num_key_value_heads,
+        "head_dim": config.head_dim,
+        "intermediate_size": config.intermediate_size,
+        "hidden_act": "silu",
+        "max_position_embeddings": config.max_position_embeddings,
+        "rope_theta": config.rope_theta,
+        "rope_scaling": None,
+        "rms_norm_eps": config.rms_norm_eps,
+        "attention_bias": config.attention_bias == "all",
+        "attention_dropout": 0.0,
+        "tie_word_embeddings": config.tie_word_embeddings,
+        "initializer_range": config.initializer_range,
+        "use_cache": True,
+        "torch_dtype": str(dtype).removeprefix("torch."),
+    }
+    if config.family == "llama":
+        raw["mlp_bias"] = False
+    else:
+        raw |= {"use_sliding_window": False, "sliding_window": None, "max_window_layers": config.num_hidden_layers}
+    if (yarn := config.rope_scaling) is not None:
+        raw["rope_scaling"] = {
+            "rope_type": "yarn",
+            "factor": yarn.factor,
+            "original_max_position_embeddings": yarn.original_max_position_embeddings,
+            "beta_fast": yarn.beta_fast,
+            "beta_slow": yarn.beta_slow,
+        }
+        if yarn.attention_factor is not None:
+            raw["rope_scaling"]["attention_factor"] = yarn.attention_factor
+    tokens = {"bos_token_id": bos_token_id, "eos_token_id": eos_token_id, "pad_token_id": pad_token_id}
+    for name, content in (("config.json", raw | tokens), ("generation_config.json", tokens)):
+        (Path(folder) / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def load_pretrained(folder: Path | str, dtype: torch.dtype = torch.float32) -> Transformer:
+    """Builds the model of a Hugging Face folder on the CPU; every tensor of the files must have its place.
+
+    Weights come from model.safetensors, from the shards of an index, or from pytorch_model.bin (read without running
+    code).
+
+    Args:
+        folder: Holds config.json and the weights.
+        dtype: What the weights are converted to.
+
+    Raises:
+        CheckpointError: Missing, unexpected or damaged tensors, by name; or what `read_config` refuses.
+    """
+    config = read_config(folder)
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in _tensors(Path(folder)):
+        # Old Llama files carry a table that is computed.
+        if not name.endswith(".rotary_emb.inv_freq"):
+            tensors[name] = tensor
+    return build(config, tensors, dtype, where=str(folder))
+
+
+def save_pretrained(
+    folder: Path | str,
+    model: Transformer,
+    *,
+    bos_token_id: int | None,
+    eos_token_id: int | list[int] | None,
+    pad_token_id: int | None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Writes the model as a Hugging Face folder: the configuration and model.safetensors (no copy of a tied head).
+
+    Args:
+        folder: An existing folder.
+        model: What to write.
+        bos_token_id: Of the tokenizer, as are the next two; `eos_token_id` may be a list of stop tokens.
+        eos_token_id: See above.
+        pad_token_id: See above.
+        dtype: What the file holds; None keeps the model's own.
+    """
+    dtype = dtype or model.head_weight.dtype
+    write_config(
+        folder,
+        model.config,
+        bos_token_id=bos_token_id,
+        eos_token_id=eos_token_id,
+        pad_token_id=pad_token_id,
+        dtype=dtype,
+    )
+    state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, Path(folder) / "model.safetensors", metadata={"format": "pt"})
+
+
+def build(config: ModelConfig, tensors: Mapping[str, Tensor], dtype: torch.dtype, where: str) -> Transformer:
+    """Builds a model from tensors by Hugging Face's names, each of which must fit.
+
+    Args:
+        config: The shape.
+        tensors: Weights; a tied head may be there twice if both are equal.
+        dtype: What the weights are converted to.
+        where: Named in errors.
+
+    Raises:
+        CheckpointError: Missing or unexpected tensors, wrong shapes, tensors that are no floating point numbers.
+    """
+    with torch.device("meta"):
+        model = Transformer(config)
+    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    given = dict(tensors)
+    if config.tie_word_embeddings and "lm_head.weight" in given:
+        head, table = given.pop("lm_head.weight"), given.get("model.embed_tokens.weight")
+        if table is not None and not torch.equal(head, table):
+            raise CheckpointError(
+                "lm_head.weight differs from model.embed_tokens.weight, yet the configuration ties them",
+                where=where,
+                hint="set tie_word_embeddings to false in config.json if the head is a table of its own",
+            )
+    wrong = [
+        f"{name} is {tuple(tensor.shape)}, expected {tuple(wanted[name])}"
+        for name, tensor in given.items()
+        if name in wanted and tensor.shape != wanted[name]
+    ]
+    whole = [f"{name} holds {tensor.dtype}" for name, tensor in given.items() if not tensor.is_floating_point()]
+    for problem, names in (
+        ("missing tensors", [name for name in wanted if name not in given]),
+        ("unexpected tensors", [name for name in given if name not in wanted]),
+        ("tensors of the wrong shape", wrong),
+        ("tensors that are no floating point numbers", whole),
+    ):
+        if names:
+            shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+            raise CheckpointError(
+                f"{problem}: {shown}", where=where, hint="the weights do not belong to this shape, or are damaged"
+            )
+    # Copied: what safetensors returns may be mapped from the file.
+    state = {name: given[name].to(dtype, copy=True) for name in wanted}
+    model.load_state_dict(state, assign=True)
+    return model
+
+
+def _tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """All tensors of a folder's weight files."""
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").is_file():
+        yield from _safetensors(folder / "model.safetensors")
+    elif index.is_file():
+        shards = _json(index).get("weight_map")
+        if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+            raise CheckpointError("weight_map is missing or damaged", where=str(index))
+        for name in sorted(set(shards.values())):
+            if Path(name).name != name:
+                raise CheckpointError(f"the index points out of the folder: {name}", where=str(index))
+            yield from _safetensors(folder / name)
+    elif (folder / "pytorch_model.bin").is_file():
+        yield from read_pickle(folder / "pytorch_model.bin").items()
+    else:
+        raise CheckpointError(
+            "no weights found", where=str(folder), hint="expected model.safetensors, its index, or pytorch_model.bin"
+        )
+
+
+def _safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - not a mapping
+                yield name, file.get_tensor(name)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot be read: {error}", where=str(path), hint="copy the file again") from error
+
+
+def read_pickle(path: Path) -> dict[str, Tensor]:
+    """Reads a state_dict that torch.save wrote, without running the code a pickle may carry.
+
+    Raises:
+        CheckpointError: Not such a file, or one that holds anything but tensors by name.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"cannot be read as plain weights: {reason}",
+            where=str(path),
+            hint="only tensors are read, never code; copy the file again if it is damaged",
+        ) from error
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"holds a {type(state).__name__}, not tensors by name", where=str(path))
+    others = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
+    if others:
+        raise CheckpointError(
+            f"holds more than weights: {', '.join(others[:4])}", where=str(path), hint="give the weights file itself"
+        )
+    return dict(state)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"cannot be read: {error}", where=str(path)) from error
+    if not isinstance(content, dict):
+        raise CheckpointError("is not a JSON object", where=str(path))
+    return content
+
+
+def _number(raw: Mapping[str, Any], key: str, kind: type[T], where: str, default: T | None = None) -> T:
+    """The value of a key, of its kind; null is absent, and a whole number may stand for a float."""
+    value = raw.get(key)
+    if value is None:
+        value = default
+    if value is None:
+        raise CheckpointError(f"{key} is missing", where=where)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise CheckpointError(f"{key} is {value!r}, expected {kind.__name__}", where=where)
+    return value
+
+
+def _refuse_unsupported(raw: Mapping[str, Any], layers: int, where: str) -> None:
+    """Names the first feature that would make the model compute something else."""
+    kinds = raw.get("layer_types")
+    slides = raw.get("use_sliding_window") is True and raw.get("sliding_window") is not None
+    if isinstance(kinds, Sequence):
+        slides = any(kind != "full_attention" for kind in kinds)
+    elif slides and isinstance(raw.get("max_window_layers"), int):
+        slides = raw["max_window_layers"] < layers
+    for key, refused in (
+        ("hidden_act", raw.get("hidden_act", "silu") != "silu"),
+        ("mlp_bias", raw.get("mlp_bias", False) is not False),
+        ("sliding_window", slides),
+        ("partial_rotary_factor", raw.get("partial_rotary_factor") not in (None, 1, 1.0)),
+        ("quantization_config", raw.get("quantization_config") is not None),
+    ):
+        if refused:
+            raise CheckpointError(
+                f"{key} = {raw.get(key)!r} is not supported", where=where, hint="this model would compute nonsense here"
+            )
+
+
+def _rope(raw: Mapping[str, Any], positions: int, where: str) -> tuple[float, YaRN | None]:
+    """The rotary base and YaRN, from `rope_theta` and `rope_scaling` (4) or `rope_parameters` (5)."""
+    key = "rope_scaling" if raw.get("rope_scaling") else "rope_parameters"
+    rope = raw.get(key) or {}
+    if not isinstance(rope, dict):
+        raise CheckpointError(f"{key} is {rope!r}, expected an object", where=where)
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    theta = _number(rope, "rope_theta", float, where, _number(raw, "rope_theta", float, where, 10000.0))
+    plain = {"rope_type", "type", "rope_theta"}
+    yarn = {"factor", "original_max_position_embeddings", "beta_fast", "beta_slow", "attention_factor"}
+    known = {"default": plain, "yarn": plain | yarn}
+    if kind not in known:
+        raise CheckpointError(f"{key}.rope_type = {kind!r} is not supported", where=where, hint="default and yarn are")
+    # Neutral values of keys that other families use.
+    neutral = {"partial_rotary_factor": 1.0, "truncate": True}
+    for name in rope.keys() - known[kind]:
+        if rope[name] is not None and rope[name] != neutral.get(name):
+            raise CheckpointError(f"{key}.{name} = {rope[name]!r} is not supported with {kind}", where=where)
+    if kind == "default":
+        return theta, None
+    factor = rope.get("attention_factor")
+    return theta, YaRN(
+        factor=_number(rope, "factor", float, where),
+        original_max_position_embeddings=_number(rope, "original_max_position_embeddings", int, where, positions),
+        beta_fast=_number(rope, "beta_fast", float, where, 32.0),
+        beta_slow=_number(rope, "beta_slow", float, where, 1.0),
+        attention_factor=None if factor is None else _number(rope, "attention_factor", float, where),
+    )

@@ -1,0 +1,87 @@
+"""MiniMind's own weight files: a plain state_dict without a configuration, so the shape is read off the tensors."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from engine.errors import CheckpointError, ProfileError
+from engine.model.config import ModelConfig
+from engine.model.families import build, read_pickle
+from engine.model.transformer import Transformer
+
+WRAPPERS = re.compile(r"^(?:_orig_mod\.|module\.)+")
+"""Prefixes that torch.compile and data parallel training leave."""
+COMPUTED = ("freqs_cos", "freqs_sin")
+"""Tables of rotary angles; they need not be read."""
+LAYER = re.compile(r"^model\.layers\.(\d+)\.")
+
+
+def load_minimind(path: Path | str, *, num_attention_heads: int | None = None) -> Transformer:
+    """Loads a MiniMind `.pth` of either generation in fp32.
+
+    With QK-norm it is MiniMind-3 (a Qwen3 shape, eps 1e-6), without it MiniMind2 (a Llama shape, eps 1e-5). Both use
+    rotary base 1e6 and promise 32,768 positions. Both tie the head; a head that differs is kept as one of its own.
+
+    Args:
+        path: The weights file.
+        num_attention_heads: Needed for MiniMind2 files that do not have MiniMind's 8 heads; QK-norm tells it.
+
+    Raises:
+        CheckpointError: Not such a file, a mixture of experts, or tensors without a place in the shape.
+    """
+    where = str(path)
+    stored = read_pickle(Path(path)).items()
+    tensors = {WRAPPERS.sub("", name): tensor for name, tensor in stored if not name.endswith(COMPUTED)}
+    experts = [name for name in tensors if ".experts." in name or ".mlp.gate." in name]
+    if experts:
+        raise CheckpointError(
+            f"a mixture of experts: {experts[0]}", where=where, hint="only dense MiniMind files can be read"
+        )
+    vocabulary, hidden = _shape(tensors, "model.embed_tokens.weight", where)
+    layers = 1 + max((int(match[1]) for name in tensors if (match := LAYER.match(name))), default=-1)
+    first = "model.layers.0."
+    query, _ = _shape(tensors, f"{first}self_attn.q_proj.weight", where)
+    key_value, _ = _shape(tensors, f"{first}self_attn.k_proj.weight", where)
+    intermediate, _ = _shape(tensors, f"{first}mlp.gate_proj.weight", where)
+    norm = tensors.get(f"{first}self_attn.q_norm.weight")
+    heads = num_attention_heads or (8 if norm is None else query // max(norm.numel(), 1))
+    head_dim = query // heads if norm is None else norm.numel()
+    if head_dim == 0 or heads * head_dim != query or key_value % head_dim:
+        raise CheckpointError(
+            f"query ({query}) and key ({key_value}) rows do not split into {heads} heads",
+            where=where,
+            hint="give the number of attention heads it was trained with",
+        )
+    head = tensors.get("lm_head.weight")
+    try:
+        config = ModelConfig(
+            vocab_size=vocabulary,
+            hidden_size=hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            num_key_value_heads=key_value // head_dim,
+            head_dim=head_dim,
+            intermediate_size=intermediate,
+            max_position_embeddings=32768,
+            rope_theta=1e6,
+            rms_norm_eps=1e-5 if norm is None else 1e-6,
+            qk_norm=norm is not None,
+            tie_word_embeddings=head is None or torch.equal(head, tensors["model.embed_tokens.weight"]),
+        )
+    except ProfileError as error:
+        raise CheckpointError(error.what, where=where, hint=error.hint) from error
+    return build(config, tensors, torch.float32, where)
+
+
+def _shape(tensors: dict[str, Tensor], name: str, where: str) -> tuple[int, int]:
+    """Rows and columns of a matrix."""
+    if name not in tensors or tensors[name].dim() != 2:
+        raise CheckpointError(
+            f"{name} is missing or no matrix", where=where, hint="expected a weights file of MiniMind2 or MiniMind-3"
+        )
+    rows, columns = tensors[name].shape
+    return rows, columns

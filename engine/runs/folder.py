@@ -1,0 +1,296 @@
+"""The folder of a run: its layout, its lock, and how runs are found by name."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import CheckpointError, UserError
+from engine.runs.events import CheckpointSaved, Event, Finished, Resumed, Step, from_line, to_line
+from engine.settings.places import runs_folder
+from engine.settings.suggest import nearest
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of a run. Nothing is read or made until asked for."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def profile(self) -> Path:
+        return self.path / "profile.toml"
+
+    @property
+    def resolved(self) -> Path:
+        return self.path / "resolved.json"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def control(self) -> Path:
+        return self.path / "control.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples.jsonl"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.path / "lock"
+
+    @property
+    def tokenizer(self) -> Path:
+        """The run's tokenizer folder: what it trains with, or what a tokenizer run made."""
+        return self.path / "tokenizer"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def checkpoint_steps(self) -> list[int]:
+        """Steps that have a whole checkpoint, in order."""
+        found = (re.fullmatch(r"step-(\d{8})", entry.name) for entry in self.checkpoints.glob("step-*"))
+        return sorted(int(match[1]) for match in found if match)
+
+    def checkpoint(self, step: int) -> Path:
+        """Where the checkpoint of a step lies."""
+        return self.checkpoints / f"step-{step:08d}"
+
+    def best_step(self) -> int | None:
+        """The step of the best checkpoint that still exists."""
+        best = [event.step for event in self.history() if isinstance(event, CheckpointSaved) and event.best]
+        steps = set(self.checkpoint_steps())
+        return next((step for step in reversed(best) if step in steps), None)
+
+    def select(self, which: str) -> Path:
+        """The checkpoint named `newest`, `best` or by a step number.
+
+        Raises:
+            CheckpointError: The run has none of that name.
+        """
+        steps = self.checkpoint_steps()
+        if not steps:
+            raise CheckpointError(f"run {self.name} has no checkpoint yet", where=str(self.path))
+        if which in ("", "newest"):
+            return self.checkpoint(steps[-1])
+        if which == "best":
+            return self.checkpoint(self.best_step() or steps[-1])
+        if which.isdigit() and int(which) in steps:
+            return self.checkpoint(int(which))
+        have = ", ".join(map(str, steps))
+        raise CheckpointError(f"run {self.name} has no checkpoint {which!r}", hint=f"it has newest, best, {have}")
+
+    def history(self) -> list[Event]:
+        """All events as one clean line of history: what a resume took back is left out, a torn last line ignored."""
+        return clean_history(read_events(self.events))
+
+    def read_json(self, path: Path) -> dict[str, Any]:
+        """A JSON file of the run.
+
+        Raises:
+            CheckpointError: It is missing or damaged.
+        """
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path.name} of run {self.name} cannot be read: {error}", where=str(path)) from error
+        if not isinstance(data, dict):
+            raise CheckpointError(f"{path.name} of run {self.name} is no JSON object", where=str(path))
+        return data
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the run: one writer at a time.
+
+        Raises:
+            UserError: Another process or thread is running it.
+        """
+        handle = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError as error:
+                    raise UserError(
+                        f"run {self.name} is being run already ({_holder(self.lock_file)})",
+                        hint="attach to it in the app, or send it a stop first",
+                    ) from error
+            os.ftruncate(handle, 0)
+            owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
+            os.write(handle, json.dumps(owner).encode())
+            yield
+        finally:
+            os.close(handle)
+
+    def is_running(self) -> bool:
+        """Whether some process or thread holds the lock."""
+        if fcntl is None or not self.lock_file.exists():
+            return False
+        handle = os.open(self.lock_file, os.O_RDWR)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(handle)
+        return False
+
+    def state(self) -> str:
+        """`running`, `done`, `stopped`, `failed`, or `interrupted` (it ended without saying so)."""
+        if self.is_running():
+            return "running"
+        ends = [event.status for event in self.history()[-1:] if isinstance(event, Finished)]
+        return ends[0] if ends else "interrupted"
+
+
+def _holder(lock_file: Path) -> str:
+    try:
+        return f"process {json.loads(lock_file.read_text())['pid']}"
+    except (OSError, ValueError, KeyError):
+        return "by another process"
+
+
+def read_events(path: Path) -> list[Event]:
+    """Every readable event of a file, in order."""
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        return [event for line in file if (event := from_line(line)) is not None]
+
+
+def clean_history(events: list[Event]) -> list[Event]:
+    """Drops what a `resumed` took back: events of later steps, and ends that were not the end."""
+    kept: list[Event] = []
+    for event in events:
+        if isinstance(event, Resumed):
+            kept = [old for old in kept if getattr(old, "step", 0) <= event.from_step and not isinstance(old, Finished)]
+        kept.append(event)
+    return kept
+
+
+class EventWriter:
+    """Appends events to a run's file; each line is whole before the next begins."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._path = run.events
+        torn = self._path.exists() and self._path.stat().st_size > 0 and self._last_byte() != b"\n"
+        self._file = self._path.open("a", encoding="utf-8")
+        if torn:
+            self._file.write("\n")
+
+    def _last_byte(self) -> bytes:
+        with self._path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1)
+
+    def __call__(self, event: Event) -> None:
+        self._file.write(to_line(event) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class EventTail:
+    """Reads a run's events as they are written, from the beginning; call `drain` as often as you like."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._path, self._offset = run.events, 0
+
+    def drain(self) -> list[Event]:
+        """The events that came since the last call."""
+        if not self._path.exists():
+            return []
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            data = file.read()
+        whole = data.rfind(b"\n") + 1
+        self._offset += whole
+        return [event for line in data[:whole].splitlines() if (event := from_line(line)) is not None]
+
+
+def list_runs() -> list[RunFolder]:
+    """All runs, the newest first."""
+    root = runs_folder()
+    found = [RunFolder(path) for path in root.iterdir() if (path / "resolved.json").exists()] if root.is_dir() else []
+    return sorted(found, key=lambda run: run.resolved.stat().st_mtime, reverse=True)
+
+
+def find_run(reference: str) -> RunFolder:
+    """A run by name or path.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    for path in (runs_folder() / reference if _NAME.fullmatch(reference) else None, Path(reference).expanduser()):
+        if path is not None and (path / "resolved.json").is_file():
+            return RunFolder(path.absolute())
+    hint = nearest(reference, [run.name for run in list_runs()]) or "engine runs list shows them"
+    raise CheckpointError(f"there is no run {reference!r}", hint=hint)
+
+
+def create_run(name: str, *, overwrite: bool = False) -> RunFolder:
+    """Makes the folder of a new run.
+
+    Raises:
+        UserError: The name is taken (without `overwrite`) or is no plain file name.
+    """
+    if not _NAME.fullmatch(name):
+        raise UserError(f"{name!r} is no run name", hint="letters, digits, '.', '_' and '-', at most 100")
+    run = RunFolder(runs_folder() / name)
+    if run.path.exists():
+        if not overwrite:
+            raise UserError(
+                f"run {name} exists already", hint="choose another --name, or add --overwrite to replace it"
+            )
+        if run.is_running():
+            raise UserError(f"run {name} is running", hint="stop it before it is overwritten")
+        shutil.rmtree(run.path)
+    run.checkpoints.mkdir(parents=True)
+    return run
+
+
+def free_name(base: str) -> str:
+    """`base`, or `base-2`, `base-3` … where runs of that name exist."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", base).strip("-.") or "run"
+    names = [plain, *(f"{plain}-{number}" for number in range(2, 100_000))]
+    return next(name for name in names if not (runs_folder() / name).exists())
+
+
+def metrics_of(events: list[Event]) -> dict[str, list[tuple[int, float]]]:
+    """Every metric's curve: (step, value) in order of steps."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for event in events:
+        if isinstance(event, Step) or event.type == "evaluated":
+            for name, value in event.metrics.items():  # type: ignore[attr-defined]
+                curves.setdefault(name, []).append((event.step, value))  # type: ignore[attr-defined]
+    return curves

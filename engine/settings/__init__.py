@@ -1,0 +1,1 @@
+"""Settings, profiles and the table of stages; nothing here loads torch."""

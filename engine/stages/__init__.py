@@ -1,0 +1,1 @@
+"""One file a stage; loaded lazily by the registry."""

@@ -1,0 +1,22 @@
+"""What a stage is given when a run of it begins."""
+
+from dataclasses import dataclass
+
+from engine.model.transformer import Transformer
+from engine.settings.profile import Settings
+from engine.text.encode import Encoder
+from engine.text.store import SampleStore
+from engine.training.device import Device
+from engine.training.precision import Precision
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """Settings, model and data of a run."""
+
+    settings: Settings
+    model: Transformer
+    store: SampleStore
+    encoder: Encoder
+    device: Device
+    precision: Precision

@@ -1,0 +1,155 @@
+"""The order of samples: which make an optimizer step, and how they are split into micro-batches.
+
+The unit is the optimizer step's *set* of samples, a pure function of the seed, the epoch and the effective batch.
+Micro-batches only split that set, so a smaller batch with more accumulation sees the same data in the same order.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.randomness import derive_seed
+from engine.text.store import SampleStore
+
+Indices = NDArray[np.int64]
+
+_OPEN_ROWS = 64
+"""How many unfilled rows the packer keeps in mind; more fill better and take longer."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Documents of a micro-batch, one after the other; no padding.
+
+    Attributes:
+        input_ids: Shape (tokens,).
+        loss_weights: Shape (tokens,), aligned with `input_ids`; 0 at each document's first token.
+        cu_seqlens: Document boundaries, shape (documents + 1,), from 0 to the number of tokens.
+        rows: The row of the data that each document comes from, shape (documents,).
+        slots: What the batch would take as rows padded to the longest sample allowed.
+    """
+
+    input_ids: NDArray[np.int64]
+    loss_weights: NDArray[np.float32]
+    cu_seqlens: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    slots: int
+
+
+def make_batch(store: SampleStore, documents: Indices, slots: int) -> Batch:
+    """Gathers documents of a store into a flat batch."""
+    lengths = store.lengths[documents]
+    return Batch(
+        input_ids=np.concatenate([store.ids(int(index)) for index in documents]),
+        loss_weights=np.concatenate([store.weights(int(index)) for index in documents]),
+        cu_seqlens=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        rows=store.columns["rows"][documents],
+        slots=slots,
+    )
+
+
+def split_rows(keys: NDArray[np.float64], val_fraction: float) -> tuple[Indices, Indices]:
+    """Sample indices for training and for validation, by their prompts' hashes.
+
+    Where the fraction would leave validation empty, the prompt with the smallest hash is taken; a file of a single
+    prompt has no validation.
+    """
+    if not val_fraction or not len(keys):
+        return np.arange(len(keys)), np.zeros(0, dtype=np.int64)
+    held_out = keys < max(val_fraction, float(np.nextafter(keys.min(), 1)))
+    if held_out.all():
+        held_out = np.zeros_like(held_out)
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def pack(lengths: NDArray[np.int64], order: Indices, capacity: int) -> list[Indices]:
+    """Fills rows of `capacity` tokens with whole documents, best fit among the rows still open.
+
+    Args:
+        lengths: Tokens of every document, none above `capacity`.
+        order: The documents to place, in the order in which they are placed.
+        capacity: Tokens a row.
+
+    Returns:
+        The documents of each row.
+    """
+    rows: list[list[int]] = []
+    open_rows: list[tuple[int, int]] = []
+    for document in order.tolist():
+        length = int(lengths[document])
+        fitting = [(room, place) for place, (room, _) in enumerate(open_rows) if room >= length]
+        if fitting:
+            room, place = min(fitting)
+            row = open_rows[place][1]
+            rows[row].append(document)
+            open_rows[place] = (room - length, row)
+        else:
+            if len(open_rows) >= _OPEN_ROWS:
+                open_rows.remove(min(open_rows))
+            open_rows.append((capacity - length, len(rows)))
+            rows.append([document])
+    return [np.array(row, dtype=np.int64) for row in rows]
+
+
+class Sampler:
+    """Which documents each optimizer step trains on.
+
+    Args:
+        store: The samples.
+        indices: Those to train on.
+        batch_size: Rows a micro-batch: documents, or packed rows.
+        accumulation_steps: Micro-batches a step.
+        max_seq_len: Tokens a packed row.
+        packing: Whether rows are packed.
+        seed: Decides the order.
+    """
+
+    def __init__(
+        self,
+        store: SampleStore,
+        indices: Indices,
+        *,
+        batch_size: int,
+        accumulation_steps: int,
+        max_seq_len: int,
+        packing: bool,
+        seed: int,
+    ) -> None:
+        self.store, self.batch_size, self.accumulation_steps = store, batch_size, accumulation_steps
+        self.max_seq_len, self.packing, self.seed = max_seq_len, packing, seed
+        order = self._rng("pack").permutation(indices)
+        if packing:
+            self.units = pack(store.lengths, order, max_seq_len)
+        else:
+            self.units = [np.array([index], dtype=np.int64) for index in order]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps that one pass over the data takes; the last may be smaller."""
+        effective = self.batch_size * self.accumulation_steps
+        return -(-len(self.units) // effective)
+
+    def epoch(self, step: int) -> float:
+        """How many passes over the data are behind, before step `step` (counted from 0)."""
+        return step / self.steps_per_epoch
+
+    def step(self, step: int) -> list[Batch]:
+        """The micro-batches of optimizer step `step`, counted from 0."""
+        return [self._batch(rows) for rows in self.micro_batches(step)]
+
+    def micro_batches(self, step: int) -> list[list[Indices]]:
+        """The rows of each micro-batch; rows of similar length stand together where they are not packed."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        effective = self.batch_size * self.accumulation_steps
+        order = self._rng("epoch", epoch).permutation(len(self.units))
+        chosen = [self.units[int(unit)] for unit in order[place * effective : (place + 1) * effective]]
+        if not self.packing:
+            chosen.sort(key=lambda unit: -int(self.store.lengths[unit[0]]))
+        return [chosen[start : start + self.batch_size] for start in range(0, len(chosen), self.batch_size)]
+
+    def _batch(self, rows: list[Indices]) -> Batch:
+        return make_batch(self.store, np.concatenate(rows), slots=len(rows) * self.max_seq_len)
+
+    def _rng(self, *purpose: object) -> np.random.Generator:
+        return np.random.Generator(np.random.Philox(key=derive_seed(self.seed, *purpose)))

@@ -1,0 +1,120 @@
+"""The device layer: cuda, mps and cpu behind one interface."""
+
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from engine.errors import UserError
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where tensors live and what it can do."""
+
+    torch_device: torch.device
+
+    @property
+    def kind(self) -> str:
+        """cuda, mps or cpu."""
+        return self.torch_device.type
+
+    def describe(self) -> str:
+        """A name for people: the card's, or the processor's with its threads."""
+        if self.kind == "cuda":
+            return str(torch.cuda.get_device_name(self.torch_device))
+        return "Apple GPU" if self.kind == "mps" else f"cpu ({platform.processor() or platform.machine()})"
+
+    def has_bfloat16(self) -> bool:
+        """Whether bfloat16 products are computed by the hardware."""
+        if self.kind == "cuda":
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        if self.kind == "mps":
+            return True
+        return bool(_cpu_flags() & {"amx_bf16", "avx512_bf16", "bf16", "svebf16"})
+
+    def memory_in_use(self) -> int:
+        """Bytes: allocated on the card, or resident in this process."""
+        if self.kind == "cuda":
+            return int(torch.cuda.memory_allocated(self.torch_device))
+        if self.kind == "mps":
+            return int(torch.mps.current_allocated_memory())
+        return int(psutil.Process().memory_info().rss)
+
+    def peak_memory(self) -> int:
+        """Bytes at most so far: allocated on the card, or resident in this process since it began."""
+        if self.kind == "cuda":
+            return int(torch.cuda.max_memory_allocated(self.torch_device))
+        if self.kind == "mps":
+            return int(torch.mps.driver_allocated_memory())
+        if resource is None:
+            return int(psutil.Process().memory_info().peak_wset)
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+    def synchronize(self) -> None:
+        """Waits for the device, so that a clock tells the truth."""
+        if self.kind == "cuda":
+            torch.cuda.synchronize(self.torch_device)
+        elif self.kind == "mps":
+            torch.mps.synchronize()
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return {"bf16"} if platform.machine() == "arm64" else set()
+    return set(next((line.split(":", 1)[1].split() for line in lines if line.startswith(("flags", "Features"))), []))
+
+
+def pick_device(name: str) -> Device:
+    """The device of that name; `auto` takes cuda, then mps, then cpu.
+
+    Raises:
+        UserError: There is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device {name!r} cannot be used: {reason}", where="device", hint="try device=cpu") from error
+    return Device(device)
+
+
+def pick_dtype(name: str, device: Device, parameters: int) -> str:
+    """The precision of computation that a run will really use.
+
+    `auto` takes bfloat16 where the hardware has it and the model is large enough to gain (measured on a CPU: nothing
+    at one million parameters), float16 on older cards, else float32. A bfloat16 that the hardware lacks becomes
+    float32.
+    """
+    if name == "auto":
+        if device.kind == "cuda" and not device.has_bfloat16():
+            return "float16"
+        worth_it = device.kind != "cpu" or parameters >= 8_000_000
+        return "bfloat16" if worth_it and device.has_bfloat16() else "float32"
+    if name == "bfloat16" and not device.has_bfloat16():
+        return "float32"
+    return name
+
+
+def set_threads(count: int) -> int:
+    """Sets torch's threads (0: all cores) and returns how many there are."""
+    threads = count or os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    return threads

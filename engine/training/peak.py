@@ -1,0 +1,50 @@
+"""How fast this machine multiplies the matrices of a model: the denominator of model flops utilisation."""
+
+import time
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from engine.model.config import ModelConfig
+from engine.training.device import Device
+
+
+def matrix_flops_per_second(config: ModelConfig, tokens: int, dtype: torch.dtype, device: Device) -> float:
+    """Floating point operations a second over the model's own linear layers, forward and both backward products.
+
+    Every distinct shape is timed (the best of three, after a warm-up) and weighs as often as it occurs.
+
+    Args:
+        config: The model's shape.
+        tokens: Rows of the products: tokens in a micro-batch.
+        dtype: Precision of the products.
+        device: Where.
+    """
+    width, head = config.hidden_size, config.head_dim
+    shapes: dict[tuple[int, int], int] = {}
+    for shape, count in (
+        ((width, config.num_attention_heads * head), 2 * config.num_hidden_layers),
+        ((width, config.num_key_value_heads * head), 2 * config.num_hidden_layers),
+        ((width, config.intermediate_size), 3 * config.num_hidden_layers),
+        ((width, config.vocab_size), 1),
+    ):
+        shapes[shape] = shapes.get(shape, 0) + count
+    flops = seconds = 0.0
+    for (inner, outer), count in shapes.items():
+        rows = torch.randn(tokens, inner, device=device.torch_device).to(dtype)
+        weight = torch.randn(outer, inner, device=device.torch_device).to(dtype)
+        slope = torch.randn(tokens, outer, device=device.torch_device).to(dtype)
+        seconds += count * min(_time(rows, weight, slope, device) for _ in range(4))
+        flops += count * 6.0 * tokens * inner * outer
+    return flops / seconds
+
+
+def _time(rows: Tensor, weight: Tensor, slope: Tensor, device: Device) -> float:
+    device.synchronize()
+    began = time.perf_counter()
+    functional.linear(rows, weight)
+    slope @ weight
+    slope.T @ rows
+    device.synchronize()
+    return time.perf_counter() - began

@@ -1,0 +1,57 @@
+"""How well a model predicts held-out text."""
+
+import math
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engine.model.transformer import Transformer
+from engine.objectives.cross_entropy import token_losses
+from engine.text.batching import Batch
+from engine.training.batch import to_device
+
+
+@torch.no_grad()
+def held_out_loss(
+    model: Transformer,
+    batches: Iterable[Batch],
+    byte_lengths: NDArray[np.int64],
+    *,
+    autocast: AbstractContextManager[Any],
+    dtype: torch.dtype,
+) -> dict[str, float]:
+    """Loss over trained tokens, and bits per byte of raw text.
+
+    Bits per byte divides the nats of tokens that stand for text by the bytes they stand for, so that models with
+    different tokenizers can be compared; control tokens stand for no text and count in neither.
+
+    Returns:
+        val_loss (nats a token, weights as in training), val_perplexity, val_bits_per_byte, val_tokens; empty when there
+        is nothing to measure.
+    """
+    weight = model.head_weight
+    nats = weighted = text_nats = 0.0
+    tokens = text_bytes = 0
+    training, _ = model.training, model.eval()
+    for batch in batches:
+        moved = to_device(batch, weight.device)
+        with autocast:
+            hidden = model(moved.tokens, moved.positions, moved.attention)
+        losses = token_losses(hidden[moved.sources], weight, moved.targets, dtype=dtype).double().cpu().numpy()
+        weights = moved.weights.double().cpu().numpy()
+        size = byte_lengths[moved.targets.cpu().numpy()]
+        nats += float((losses * weights).sum())
+        weighted += float(weights.sum())
+        text_nats += float(losses[size > 0].sum())
+        text_bytes += int(size.sum())
+        tokens += len(losses)
+    model.train(training)
+    if not weighted:
+        return {}
+    loss = nats / weighted
+    metrics = {"val_loss": loss, "val_perplexity": math.exp(min(loss, 700.0)), "val_tokens": float(tokens)}
+    return metrics | ({"val_bits_per_byte": text_nats / math.log(2) / text_bytes} if text_bytes else {})

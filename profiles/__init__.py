@@ -1,0 +1,1 @@
+"""Built-in profiles: TOML by hardware and stage."""
