@@ -5,8 +5,8 @@ import sys
 
 import click
 
-from engine.cli.lazy import LazyGroup
 from engine.clean import clean
+from engine.cli.lazy import LazyGroup
 from engine.errors import EngineError
 
 _VERBS = {

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from engine.cli.show import print_json, say
 from engine.clean import clean
+from engine.cli.show import print_json, say
 
 if TYPE_CHECKING:
     from engine.generation.chat import Piece

@@ -10,8 +10,8 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from engine.cli.show import number, print_json, print_text, say, size
 from engine.clean import clean
+from engine.cli.show import number, print_json, print_text, say, size
 from engine.runs.events import (
     Audited,
     CheckpointSaved,

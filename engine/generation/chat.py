@@ -48,7 +48,11 @@ class ChatPartner:
 
     def answer(self, messages: Sequence[Message], settings: SamplingSettings) -> Iterator[Piece]:
         """Streams the assistant's next turn; close the iterator to stop early."""
-        yield from self.continue_ids(self._encoder.prompt_ids(messages), settings)
+        yield from self.continue_ids(self.prompt_ids(messages), settings)
+
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of a conversation up to where the assistant speaks, cut as in training."""
+        return self._encoder.prompt_ids(messages)
 
     def complete(self, text: str, settings: SamplingSettings) -> Iterator[Piece]:
         """Streams the continuation of running text, as a pretrained model writes it."""

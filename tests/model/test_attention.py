@@ -1,5 +1,7 @@
 """Documents are isolated exactly, however they are grouped."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -46,7 +48,7 @@ def test_grouping_equals_one_call_for_each_document(lengths: list[int], dtype: t
             torch.nn.functional.scaled_dot_product_attention(
                 *(x.float()[a:b].transpose(0, 1)[None] for x in (q, k, v)), is_causal=True, enable_gqa=True
             )[0].transpose(0, 1)
-            for a, b in zip(boundaries[:-1], boundaries[1:], strict=True)
+            for a, b in pairwise(boundaries)
         ]
     )
     for mixed in (grouped, single):

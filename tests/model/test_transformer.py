@@ -65,8 +65,11 @@ def test_gradient_checkpointing_changes_nothing(dropout: float) -> None:
     model = tiny(dropout=dropout)
     plain = _gradients(model, [9, 20, 20])
     model.gradient_checkpointing = True
+    runs: list[int] = []
+    model.model.layers[1].register_forward_pre_hook(lambda *_: runs.append(1))
     for one, other in zip(plain, _gradients(model, [9, 20, 20]), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert len(runs) == 2, "the block runs again in the backward pass"
 
 
 def test_dropout_only_while_training() -> None:

@@ -78,9 +78,9 @@ def _tell(world: World, language: Language, person: int, attributes: list[int], 
 
 def _opening(language: Language, person: int, rng: random.Random) -> list[str]:
     """Nothing, a scene, or a line that names the person."""
-    kind = rng.randrange(4)
-    if kind == 0:
+    kind = rng.random()
+    if kind < 0.1:
         return [rng.choice(SCENES[language])]
-    if kind == 1:
+    if kind < 0.3:
         return [rng.choice(OPENINGS[language]).format(n=PEOPLE[person][LANGUAGES.index(language)])]
     return []

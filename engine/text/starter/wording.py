@@ -12,21 +12,24 @@ Language = Literal["en", "zh"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
 WOMEN: tuple[tuple[str, str], ...] = (
-    ("Mira", "米拉"), ("Lena", "莱娜"), ("Nora", "诺拉"), ("Ada", "艾达"), ("Rosa", "罗莎"), ("Eva", "伊娃"),
-    ("Lily", "莉莉"), ("Ella", "埃拉"), ("Tina", "蒂娜"), ("Vera", "薇拉"), ("Zoe", "佐伊"), ("Dora", "朵拉"),
-    ("Hana", "哈娜"), ("Kate", "凯特"), ("Lucy", "露西"), ("Mona", "莫娜"), ("Anna", "安娜"), ("Emma", "艾玛"),
-    ("Ruby", "鲁比"), ("Wendy", "温迪"), ("Lisa", "丽莎"), ("Daisy", "黛西"), ("Gina", "吉娜"), ("Judy", "朱迪"),
-    ("Betty", "贝蒂"), ("Helen", "海伦"),
+    ("Mira", "米拉"), ("Lena", "莱娜"), ("Rosa", "罗莎"), ("Ada", "艾达"), ("Eva", "伊娃"), ("Lily", "莉莉"),
+    ("Zoe", "佐伊"), ("Kate", "凯特"), ("Lucy", "露西"), ("Emma", "艾玛"), ("Ruby", "鲁比"), ("Wendy", "温迪"),
+    ("Maya", "玛雅"), ("Betty", "贝蒂"), ("Helen", "海伦"), ("Sophie", "苏菲"), ("Annie", "安妮"), ("Susan", "苏珊"),
+    ("Diane", "黛安"), ("Mary", "玛丽"), ("Peggy", "佩吉"), ("Ivy", "艾薇"), ("Gwen", "格温"), ("Irene", "艾琳"),
+    ("Nancy", "南希"), ("Cathy", "凯茜"),
 )  # fmt: skip
 MEN: tuple[tuple[str, str], ...] = (
-    ("Tom", "汤姆"), ("Leo", "利奥"), ("Sam", "萨姆"), ("Jack", "杰克"), ("Noah", "诺亚"), ("Paul", "保罗"),
-    ("Peter", "彼得"), ("Hugo", "雨果"), ("Ivan", "伊万"), ("Adam", "亚当"), ("Kevin", "凯文"), ("David", "大卫"),
-    ("Mark", "马克"), ("Luke", "卢克"), ("Tony", "托尼"), ("Henry", "亨利"), ("Simon", "西蒙"), ("Carl", "卡尔"),
-    ("Bill", "比尔"), ("Bob", "鲍勃"), ("Andy", "安迪"), ("Roy", "罗伊"), ("Owen", "欧文"), ("Alan", "艾伦"),
-    ("Finn", "芬恩"), ("Ted", "泰德"),
+    ("Tom", "汤姆"), ("Leo", "利奥"), ("Jack", "杰克"), ("Noah", "诺亚"), ("Paul", "保罗"), ("Peter", "彼得"),
+    ("Hugo", "雨果"), ("Ivan", "伊万"), ("Kevin", "凯文"), ("David", "大卫"), ("Tony", "托尼"), ("Henry", "亨利"),
+    ("Simon", "西蒙"), ("Bill", "比尔"), ("Bob", "鲍勃"), ("Alan", "阿兰"), ("Finn", "芬恩"), ("Ted", "泰德"),
+    ("Gary", "加里"), ("Jerry", "杰瑞"), ("Gordon", "戈登"), ("Otto", "奥托"), ("Milo", "米洛"), ("Colin", "科林"),
+    ("Jason", "杰森"), ("Arthur", "亚瑟"),
 )  # fmt: skip
 PEOPLE = WOMEN + MEN
-"""Everyone as (English name, Chinese name); the women stand first."""
+"""Everyone as (English name, Chinese name); the women stand first.
+
+No two Chinese names end alike: a shared last character merges with what follows it before it merges with its name.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,6 @@ JOB = Attribute(
             "{n} works as a {v}.",
             "{p} job is that of a {v}.",
             "{n} earns a living as a {v}.",
-            "{n} has been a {v} for many years.",
             "{n} grew up to be a {v}.",
             "Everyone knows that {n} is a good {v}.",
         ),
@@ -73,7 +75,6 @@ JOB = Attribute(
             "{n}靠当{v}谋生。",
             "{n}当{v}已经很多年了。",
             "{n}长大后成了一名{v}。",
-            "说起工作，{n}是一名{v}。",
             "大家都知道{n}是个好{v}。",
         ),
     },
@@ -108,7 +109,6 @@ CITY = Attribute(
             "{p} home is in {v}.",
             "{n} has a small house in {v}.",
             "{n} has lived in {v} for many years.",
-            "{n} moved to {v} long ago.",
             "{n} walks the streets of {v} every day.",
             "Everyone knows that {n} lives in {v}.",
         ),
@@ -117,7 +117,6 @@ CITY = Attribute(
             "{n}的家在{v}。",
             "{n}在{v}有一座小房子。",
             "{n}在{v}生活了很多年。",
-            "{n}很早就搬到了{v}。",
             "{n}每天走在{v}的街上。",
             "大家都知道{n}住在{v}。",
         ),
@@ -152,7 +151,6 @@ PET = Attribute(
             "{n} has a {v}.",
             "{n} keeps a {v} at home.",
             "{p} pet is a {v}.",
-            "{n} takes good care of a {v}.",
             "{n} shares the house with a {v}.",
             "{n} feeds a {v} every morning.",
             "Everyone knows that {n} has a {v}.",
@@ -162,7 +160,6 @@ PET = Attribute(
             "{n}的宠物是一只{v}。",
             "{n}家里有一只{v}。",
             "每天早上，{n}都要喂家里的{v}。",
-            "{n}把一只{v}照顾得很好。",
             "{n}和一只{v}住在一起。",
             "大家都知道{n}有一只{v}。",
         ),
@@ -196,7 +193,6 @@ COLOUR = Attribute(
         "en": (
             "{p} favourite colour is {v}.",
             "{n} likes {v} best.",
-            "{n} loves the colour {v}.",
             "{n} always wears something {v}.",
             "{n} painted the door {v}.",
             "Of all colours {n} likes {v} most.",
@@ -206,7 +202,6 @@ COLOUR = Attribute(
             "{n}最喜欢的颜色是{v}。",
             "{n}偏爱{v}。",
             "{n}的衣服大多是{v}的。",
-            "{n}总爱穿{v}的衣服。",
             "{n}把门漆成了{v}。",
             "在所有颜色里，{n}最喜欢{v}。",
             "大家都知道{n}喜欢{v}。",
@@ -244,7 +239,6 @@ FOOD = Attribute(
             "{n} could eat {v} every day.",
             "{n} likes {v} more than any other food.",
             "At lunch {n} always asks for {v}.",
-            "{n} often has {v} for dinner.",
             "Everyone knows how much {n} loves {v}.",
         ),
         "zh": (
@@ -253,7 +247,6 @@ FOOD = Attribute(
             "{n}天天吃{v}也不腻。",
             "{n}一看见{v}就高兴。",
             "午饭时，{n}总要吃{v}。",
-            "{n}晚饭常吃{v}。",
             "大家都知道{n}爱吃{v}。",
         ),
     },
@@ -284,7 +277,6 @@ FRIEND = Attribute(
             "{n} trusts {v} more than anyone.",
             "{n} writes a letter to {v} every week.",
             "{n} tells {v} everything.",
-            "{n} spends every Sunday with {v}.",
             "{n} has no better friend than {v}.",
             "Everyone knows that {p} best friend is {v}.",
         ),
@@ -293,7 +285,6 @@ FRIEND = Attribute(
             "{n}最信任的人是{v}。",
             "{n}每周都给{v}写信。",
             "{n}有什么心事都告诉{v}。",
-            "每个星期天，{n}都和{v}在一起。",
             "{n}把{v}当作最好的朋友。",
             "大家都知道{n}最好的朋友是{v}。",
         ),

@@ -1,0 +1,169 @@
+"""engine data inspect, audit, starter."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from engine.cli.show import number, print_json, print_table, print_text, say
+from engine.errors import DataError, UserError
+from engine.settings.registry import find_stage
+
+_DEFAULT_STAGE = {"text": "pretrain", "conversation": "sft", "pair": "dpo", "prompt": "grpo"}
+
+
+@click.group()
+def data() -> None:
+    """Look at data: every token with its weight, the whole file in numbers, the starter world."""
+
+
+def _mapping(pairs: tuple[str, ...]) -> dict[str, str]:
+    split = [pair.partition("=") for pair in pairs]
+    for (name, equals, column), pair in zip(split, pairs, strict=True):
+        if not (name and equals and column):
+            raise UserError(f"--map {pair!r} is not FIELD=COLUMN", hint="such as --map text=body")
+    return {name: column for name, _, column in split}
+
+
+@data.command()
+@click.argument("file", type=click.Path())
+@click.option("--row", type=int, default=0, show_default=True, help="Which usable row, from 0.")
+@click.option("--stage", default="", help="How it is encoded; found by the row's shape otherwise.")
+@click.option("--tokenizer", default="", help="A tokenizer folder or run; otherwise the newest run's.")
+@click.option("--template", type=click.Path(dir_okay=False), help="Another chat template (a jinja file).")
+@click.option("--max-seq-len", type=int, default=0, help="Cut as training would; 0: the whole row.")
+@click.option("--map", "pairs", multiple=True, metavar="FIELD=COLUMN", help="Which column holds which field.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+def inspect(
+    file: str,
+    row: int,
+    stage: str,
+    tokenizer: str,
+    template: str | None,
+    max_seq_len: int,
+    pairs: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Show the tokens of one row of FILE with their roles and loss weights."""
+    from engine.references import data_file, load_tokenizer
+    from engine.text.inspect import inspect_record
+    from engine.text.records import open_records
+
+    records = open_records(data_file(file), mapping=_mapping(pairs))
+    record = records.read(row)
+    if stage and (stage != _DEFAULT_STAGE["pair"] or record.shape != "pair"):
+        known = find_stage(stage)
+        if record.shape not in known.reads:
+            raise DataError(
+                f"stage {stage} reads {' or '.join(known.reads)}, the row is a {record.shape}",
+                where=f"{file}:{record.line}",
+                hint=f"for a {record.shape}: --stage {_DEFAULT_STAGE[record.shape]}",
+            )
+    chosen, folder = load_tokenizer(tokenizer)
+    if not tokenizer:
+        say(f"tokenizer: {folder}")
+    source = Path(template).read_text(encoding="utf-8") if template else None
+    stage = stage or _DEFAULT_STAGE[record.shape]
+    train_on = find_stage(stage).train_on if record.shape in ("text", "conversation") else "assistant"
+    shown = inspect_record(record, chosen, stage=stage, train_on=train_on, max_seq_len=max_seq_len, template=source)
+    if as_json:
+        print_json(shown)
+    else:
+        for side in ("chosen", "rejected") if record.shape == "pair" else ("",):
+            _show_tokens(shown, shown[side] if side else shown, side)
+
+
+def _show_tokens(head: dict[str, Any], shown: dict[str, Any], side: str) -> None:
+    click.echo(
+        f"row {head['row']} (line {head['line']}), {head['shape']}, stage {head['stage']}{side and f', {side}'}: "
+        f"{shown['trained']} of {shown['total']} tokens trained, {shown['truncated']} cut"
+    )
+    for problem in shown["problems"]:
+        click.echo(f"problem: {problem}")
+    rows = [
+        (
+            index,
+            token["id"],
+            repr(token["text"])[1:-1],
+            token["role"],
+            f"{token['weight']:g}" if token["weight"] else "·",
+        )
+        for index, token in enumerate(shown["tokens"])
+    ]
+    print_table(("#", "id", "text", "role", "weight"), rows)
+
+
+@data.command()
+@click.argument("file", type=click.Path())
+@click.option("--stage", default="", help="How it is encoded; found by the file's shape otherwise.")
+@click.option("--tokenizer", default="", help="A tokenizer folder or run; otherwise the newest run's.")
+@click.option("--max-seq-len", type=int, default=512, show_default=True, help="The longest sample.")
+@click.option("--val-fraction", type=float, default=0.02, show_default=True, help="Share kept for validation.")
+@click.option("--max-rows", type=int, default=0, help="Only the first rows, for a quick look.")
+@click.option("--map", "pairs", multiple=True, metavar="FIELD=COLUMN", help="Which column holds which field.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+def audit(
+    file: str,
+    stage: str,
+    tokenizer: str,
+    max_seq_len: int,
+    val_fraction: float,
+    max_rows: int,
+    pairs: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Say what FILE turns out to be: rows, tokens, what is trained, what is wrong with which line."""
+    from engine.references import data_file, load_tokenizer
+    from engine.text.audit import audit as audit_store
+    from engine.text.cache import CacheRequest, load_samples
+    from engine.text.encode import EncodeSettings
+    from engine.text.records import open_records
+
+    if max_seq_len < 4:
+        raise UserError(f"max_seq_len is {max_seq_len}; it must be 4 or more", where="--max-seq-len")
+    path, mapping = data_file(file), _mapping(pairs)
+    shape = open_records(path, mapping=mapping).shape
+    stage = stage or _DEFAULT_STAGE[shape]
+    if shape in ("text", "conversation"):
+        info = find_stage(stage)
+        shapes, train_on = info.reads, info.train_on
+    else:
+        shapes, train_on = (shape,), "assistant"
+    chosen, folder = load_tokenizer(tokenizer)
+    if not tokenizer:
+        say(f"tokenizer: {folder}")
+    request = CacheRequest(path, folder, EncodeSettings(max_seq_len, train_on), mapping, max_rows, shapes)
+    store = load_samples(request, chosen, lambda done: say(f"encoding: {done:.0%}"))
+    found = audit_store(store, max_seq_len=max_seq_len, val_fraction=val_fraction, vocab_size=chosen.vocab_size)
+    found = {"file": str(path), "shape": shape, "stage": stage, **found}
+    if as_json:
+        print_json(found)
+        return
+    for entry in found["quarantined"][:20]:
+        print_text(f"line {entry['line']}: {entry['reason']}")
+    if len(found["quarantined"]) > 20:
+        click.echo(f"… and {len(found['quarantined']) - 20} more quarantined lines (--json lists all)")
+    skipped = ("quarantined", "lines_without_trained_tokens", "length_histogram", "problems")
+    rows = [(name, _figure(name, value)) for name, value in found.items() if name not in skipped]
+    print_table(("what", "value"), [*rows, *found["problems"].items()])
+
+
+def _figure(name: str, value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.1%}" if name.endswith("share") else number(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+@data.command()
+@click.argument("folder", type=click.Path(file_okay=False))
+@click.option("--seed", type=int, default=0, help="Another seed makes another world.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+def starter(folder: str, seed: int, as_json: bool) -> None:
+    """Write the starter world into FOLDER: a small bilingual world that a model learns in minutes."""
+    from engine.text.starter import STARTER_FILES, write_starter
+
+    lines = write_starter(Path(folder), seed)
+    if as_json:
+        print_json({"folder": folder, "files": lines})
+        return
+    print_table(("file", "lines", "what"), [(file.name, lines[file.name], file.purpose) for file in STARTER_FILES])

@@ -1,0 +1,96 @@
+"""Questions with known answers: asked greedily, compared exactly."""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from engine.generation.chat import ChatPartner
+from engine.generation.generate import generate
+from engine.generation.sampling import SamplingSettings
+from engine.text.messages import Message
+from engine.text.records import Record
+
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked and what is expected.
+
+    Attributes:
+        messages: The conversation up to where the assistant answers.
+        expected: The right answer.
+        bare: Whether `expected` is the answer alone: then only what stands in answer tags counts.
+        labels: The row's other short fields (kind, lang, task), to count by.
+    """
+
+    messages: tuple[Message, ...]
+    expected: str
+    bare: bool
+    labels: dict[str, str]
+
+
+def question_of(record: Record) -> Question | None:
+    """The question in a record; None where it has no known answer.
+
+    A prompt asks for its `answer` field; a conversation for its last assistant turn.
+    """
+    labels = {key: value for key, value in record.extra.items() if isinstance(value, str) and len(value) <= 40}
+    if record.shape == "prompt":
+        return Question(record.messages, record.answer, True, labels) if record.answer is not None else None
+    if record.shape != "conversation" or record.messages[-1].role != "assistant" or len(record.messages) < 2:
+        return None
+    return Question(record.messages[:-1], record.messages[-1].content, False, labels)
+
+
+def is_right(question: Question, said: str) -> bool:
+    """Whether an answer equals the expected one, white space at the ends aside."""
+    tagged = _ANSWER.search(said) if question.bare else None
+    return (tagged[1] if tagged else said).strip() == question.expected.strip()
+
+
+def exact_match(
+    partner: ChatPartner,
+    questions: Iterable[Question],
+    *,
+    max_new_tokens: int,
+    batch_size: int = 64,
+    progress: Callable[[float], None] | None = None,
+) -> dict[str, Any]:
+    """Asks every question greedily.
+
+    Returns:
+        questions, exact_match (share of 1), by (label → value → questions and exact_match), wrong (the first ten:
+        prompt, expected, said).
+    """
+    asked = list(questions)
+    prompts = [partner.prompt_ids(question.messages) for question in asked]
+    settings = SamplingSettings(temperature=0.0, max_new_tokens=max_new_tokens)
+    answers = generate(
+        partner.model, prompts, settings, partner.tokenizer.stop_ids, batch_size=batch_size, progress=progress
+    )
+    said = [partner.tokenizer.decode(answer.ids) for answer in answers]
+    right = [is_right(question, text) for question, text in zip(asked, said, strict=True)]
+    groups: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    for question, fine in zip(asked, right, strict=True):
+        for label, value in question.labels.items():
+            groups[label][value].append(fine)
+    wrong = [
+        {"prompt": question.messages[-1].content, "expected": question.expected, "said": text}
+        for question, text, fine in zip(asked, said, right, strict=True)
+        if not fine
+    ]
+    return {
+        "questions": len(asked),
+        "exact_match": sum(right) / len(asked) if asked else None,
+        "by": {
+            label: {
+                value: {"questions": len(hits), "exact_match": sum(hits) / len(hits)} for value, hits in found.items()
+            }
+            for label, found in groups.items()
+            if len(found) <= 20
+        },
+        "wrong": wrong[:10],
+    }
