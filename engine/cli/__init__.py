@@ -11,6 +11,7 @@ from engine.errors import EngineError
 
 _VERBS = {
     "stages": ("engine.cli.stages:stages", "List the stages of the ladder."),
+    "starter": ("engine.cli.starter:starter", "Train the starter ladder and talk with the result."),
     "profile": ("engine.cli.profile:profile", "List, show, check and compare profiles."),
     "data": ("engine.cli.data:data", "Look at data: inspect, audit, starter."),
     "tokenizer": ("engine.cli.tokenizer:tokenizer", "Train and evaluate tokenizers."),

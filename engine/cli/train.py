@@ -72,10 +72,15 @@ def resume(run: str, allow_inexact: bool, as_json: bool) -> None:
     )
 
 
-def _run(work: Callable[[threading.Event, Callable[[Event], None]], dict[str, Any]], as_json: bool) -> None:
+def carry(work: Callable[[threading.Event, Callable[[Event], None]], dict[str, Any]]) -> dict[str, Any]:
+    """Carries a run out with its events narrated and signals heeded; returns its summary."""
     interrupt = threading.Event()
     with _signals(interrupt), _Narrator() as narrator:
-        summary = work(interrupt, narrator)
+        return work(interrupt, narrator)
+
+
+def _run(work: Callable[[threading.Event, Callable[[Event], None]], dict[str, Any]], as_json: bool) -> None:
+    summary = carry(work)
     if as_json:
         print_json(summary)
     else:

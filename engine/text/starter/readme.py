@@ -41,8 +41,8 @@ assistant's turn in them is the exact answer expected. Train the tokenizer on `p
   this set shows what pretraining gave. Guessing among the values gives about 7 %.
 - **Operands** (`eval_arithmetic.jsonl`, `eval_rlaif.jsonl`): {HELD_OUT_SHARE:.0%} of the operand pairs, in both orders
   and for both operations, stand nowhere in training.
-- **Identity** (`eval_identity.jsonl`): wordings and greetings that neither `sft.jsonl` nor `lora_identity.jsonl` has.
-  The name expected is the one that `lora_identity.jsonl` teaches.
+- **Identity** (`eval_identity.jsonl`): questions whose wording, greeting or both stand in neither `sft.jsonl` nor
+  `lora_identity.jsonl`. The name expected is the one that `lora_identity.jsonl` teaches.
 
 ## The pairs
 In `dpo.jsonl` and `eval_dpo.jsonl` two questions of the same kind exchange their values, so each answer's words and

@@ -1,0 +1,127 @@
+"""engine bench train, generate."""
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from engine.cli.show import number, print_json, print_table
+from engine.settings.profile import load_profile, parse_assignments, resolve
+
+if TYPE_CHECKING:
+    from engine.model.config import ModelConfig
+
+
+@click.group()
+def bench() -> None:
+    """Measure speed on this machine, as ratios within one run."""
+
+
+_PROFILE = click.option("--profile", default="minimind3/pretrain", show_default=True, help="Whose model is measured.")
+_ASSIGN = click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting; repeatable.")
+_REPEATS = click.option("--repeats", type=int, default=5, show_default=True, help="Timed repeats of each variant.")
+_THREADS = click.option("--threads", type=int, default=0, help="Processor threads; 0: all cores.")
+_DTYPES = click.option(
+    "--dtype",
+    "dtypes",
+    multiple=True,
+    default=("bfloat16", "float32"),
+    show_default=True,
+    type=click.Choice(["bfloat16", "float16", "float32"]),
+    help="Precisions; repeatable.",
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+
+
+def _config(profile: str, assignments: tuple[str, ...]) -> "ModelConfig":
+    from engine.session import model_config
+
+    loaded = load_profile(profile)
+    shape = resolve(loaded, parse_assignments(assignments, loaded.stage)).model
+    return model_config(shape, shape.vocab_size or 6400)
+
+
+@bench.command()
+@_PROFILE
+@_ASSIGN
+@click.option("--batch-size", type=int, default=8, show_default=True, help="Rows a micro-batch.")
+@click.option("--length", type=int, default=340, show_default=True, help="Tokens a row.")
+@click.option("--accumulation", type=int, default=1, show_default=True, help="Micro-batches an update.")
+@click.option("--compile", is_flag=True, help="Time the compiled model too.")
+@click.option("--alone", is_flag=True, help="Leave transformers out, where it is installed.")
+@_REPEATS
+@_THREADS
+@_DTYPES
+@_JSON
+def train(
+    profile: str,
+    assignments: tuple[str, ...],
+    batch_size: int,
+    length: int,
+    accumulation: int,
+    compile: bool,
+    alone: bool,
+    repeats: int,
+    threads: int,
+    dtypes: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Time training steps: tokens a second and model flops utilisation, beside Hugging Face transformers."""
+    from engine.benchmark import bench_train
+    from engine.training.device import pick_device, set_threads
+
+    set_threads(threads)
+    found = bench_train(
+        _config(profile, assignments), batch_size=batch_size, length=length, accumulation=accumulation,
+        repeats=repeats, dtypes=dtypes, device=pick_device("auto"), compile=compile,
+        against=not alone and find_spec("transformers") is not None,
+    )  # fmt: skip
+    _show(found, as_json)
+
+
+@bench.command("generate")
+@_PROFILE
+@_ASSIGN
+@click.option("--rows", type=int, default=1, show_default=True, help="Prompts at a time.")
+@click.option("--prompt", type=int, default=32, show_default=True, help="Tokens a prompt.")
+@click.option("--new-tokens", type=int, default=48, show_default=True, help="Tokens generated a row.")
+@_REPEATS
+@_THREADS
+@_DTYPES
+@_JSON
+def generate_(
+    profile: str,
+    assignments: tuple[str, ...],
+    rows: int,
+    prompt: int,
+    new_tokens: int,
+    repeats: int,
+    threads: int,
+    dtypes: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Time generation with the key-value cache: tokens a second over all rows."""
+    from engine.benchmark import bench_generate
+    from engine.training.device import pick_device, set_threads
+
+    set_threads(threads)
+    found = bench_generate(
+        _config(profile, assignments), rows=rows, prompt=prompt, new_tokens=new_tokens, repeats=repeats,
+        dtypes=dtypes, device=pick_device("auto"),
+    )  # fmt: skip
+    _show(found, as_json)
+
+
+def _show(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    for name, value in found.items():
+        if name != "variants":
+            click.echo(f"{name.replace('_', ' ')}: {number(value)}")
+    rows = [
+        (name, number(each["tokens_per_second"]), number(each["best"]), f"{each['ratio']:.2f}",
+         f"{each['mfu']:.0%}" if "mfu" in each else "")
+        for name, each in found["variants"].items()
+    ]  # fmt: skip
+    print_table(("variant", "tokens/s", "best", "ratio", "MFU"), rows)

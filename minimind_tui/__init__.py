@@ -1,0 +1,1 @@
+"""The workstation in the terminal: screens over the engine's run folders."""

@@ -1,0 +1,218 @@
+"""What a run has said so far, as screens need it. Torch-free and without Textual."""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import singledispatchmethod
+
+from engine.clean import clean
+from engine.runs.events import (
+    Audited,
+    CheckpointSaved,
+    ControlAcknowledged,
+    Evaluated,
+    Event,
+    Finished,
+    NonFiniteStep,
+    Progress,
+    Resumed,
+    RunStarted,
+    Sampled,
+    Step,
+    Warned,
+)
+from engine.settings.registry import STAGES, Metric
+from minimind_tui.figures import metric as metric_text
+from minimind_tui.figures import number, share
+from minimind_tui.series import Series
+
+INFO, WARNING, ERROR = "info", "warning", "error"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the log."""
+
+    time: float
+    level: str
+    text: str
+
+
+class RunHistory:
+    """Gathers a run's events into curves, progress, log and samples.
+
+    Attributes:
+        version: Grows with every change.
+        status: `starting`, `preparing`, `running`, `paused`, `stopping`, or the end: `done`, `stopped`, `failed`.
+        curves: Every metric's curve by name.
+        log, samples: In the order in which they came.
+    """
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.status, self.preparing, self.prepared = "starting", "", 0.0
+        self.started: RunStarted | None = None
+        self.finished: Finished | None = None
+        self.curves: dict[str, Series] = {}
+        self.step, self.epoch, self.tokens = 0, 0.0, 0
+        self.log: list[Line] = []
+        self.samples: list[Sampled] = []
+        self._banked, self._since = 0.0, 0.0
+        self._last_time = 0.0
+        self._pace: deque[tuple[float, int]] = deque(maxlen=40)
+
+    @property
+    def over(self) -> bool:
+        """Whether the run has said that it ended."""
+        return self.finished is not None
+
+    @property
+    def total(self) -> int:
+        """Steps that the run will take; 0 while unknown."""
+        return self.started.total_steps if self.started else 0
+
+    @property
+    def fraction(self) -> float:
+        """How much is done, 0 to 1: of the steps, or of the work before the first one."""
+        if self.status == "done":
+            return 1.0
+        if self.preparing and not self.step:
+            return self.prepared
+        return min(1.0, self.step / self.total) if self.total else 0.0
+
+    def elapsed(self, now: float | None = None) -> float:
+        """Seconds that the run has worked, the time between its sessions left out."""
+        end = self._last_time if self.over else (now or time.time())
+        return self._banked + (max(0.0, end - self._since) if self._since else 0.0)
+
+    def seconds_left(self) -> float | None:
+        """An estimate from the pace of the newest steps."""
+        if self.over or len(self._pace) < 2:
+            return None
+        (began, first), (ended, last) = self._pace[0], self._pace[-1]
+        return (self.total - last) * (ended - began) / (last - first) if last > first else None
+
+    def metrics(self) -> list[Metric]:
+        """What the stage reports, in the registry's order; then what it does not list."""
+        stage = STAGES.get(self.started.stage) if self.started else None
+        known = [metric for metric in stage.metrics if metric.name in self.curves] if stage else []
+        names = {metric.name for metric in known}
+        return known + [Metric(name, name.replace("_", " ")) for name in self.curves if name not in names]
+
+    def value(self, name: str) -> float | None:
+        """The newest value of a metric."""
+        return self.curves[name].last if name in self.curves else None
+
+    def feed(self, events: Sequence[Event]) -> None:
+        """Takes new events."""
+        for event in events:
+            if not self._since and not isinstance(event, Finished):
+                self._since = event.time
+            self._take(event)
+            self._last_time = event.time
+        self.version += bool(events)
+
+    def _say(self, event: Event, text: str, level: str = INFO) -> None:
+        self.log.append(Line(event.time, level, clean(text)))
+
+    @singledispatchmethod
+    def _take(self, event: Event) -> None:
+        """One event; types without a method of their own need nothing."""
+
+    @_take.register
+    def _(self, event: Progress) -> None:
+        if self.over:
+            self._reopen(event.time)
+        if event.what != self.preparing:
+            self._say(event, event.what)
+        self.status, self.preparing, self.prepared = "preparing", clean(event.what), event.done
+
+    @_take.register
+    def _(self, event: Audited) -> None:
+        audit = event.audit
+        said = f"{number(audit['usable'])} rows, {number(audit['tokens'])} tokens, {share(audit['trained_share'])} trained"
+        quarantined = len(audit["quarantined"])
+        self._say(event, said + (f", {quarantined} lines quarantined" if quarantined else ""))
+
+    @_take.register
+    def _(self, event: RunStarted) -> None:
+        self.started, self.status = event, "running"
+        if not event.parameters:
+            return
+        self.preparing = ""
+        threads = f"{event.threads} thread{'s' if event.threads != 1 else ''}"
+        self._say(event, f"{number(event.parameters)} parameters, {event.dtype}, {event.device}, {threads}")
+
+    @_take.register
+    def _(self, event: Step) -> None:
+        self.step, self.epoch, self.tokens = event.step, event.epoch, event.tokens
+        self._pace.append((event.time, event.step))
+        self._gather(event.step, event.metrics)
+
+    @_take.register
+    def _(self, event: Evaluated) -> None:
+        self._gather(event.step, event.metrics)
+        self._pace.clear()
+        shown = [
+            f"{metric.title} {metric_text(event.metrics[metric.name], metric.unit)}"
+            for metric in self.metrics()
+            if metric.direction and metric.name in event.metrics
+        ]
+        self._say(event, f"step {event.step:,}: {' · '.join(shown)}")
+
+    def _gather(self, step: int, metrics: dict[str, float]) -> None:
+        for name, value in metrics.items():
+            self.curves.setdefault(clean(name), Series()).append(step, value)
+
+    @_take.register
+    def _(self, event: Sampled) -> None:
+        self.samples.append(event)
+
+    @_take.register
+    def _(self, event: CheckpointSaved) -> None:
+        self._say(event, f"step {event.step:,}: checkpoint saved{', the best so far' if event.best else ''}")
+
+    @_take.register
+    def _(self, event: NonFiniteStep) -> None:
+        rows = ", ".join(map(str, event.rows[:8]))
+        self._say(event, f"step {event.step:,}: {event.what} is not finite, skipped (rows {rows})", ERROR)
+
+    @_take.register
+    def _(self, event: Warned) -> None:
+        self._say(event, f"{event.name}: {event.message}", WARNING)
+
+    @_take.register
+    def _(self, event: ControlAcknowledged) -> None:
+        self._say(event, f"step {event.step:,}: {event.command.replace('_', ' ')}")
+        if event.command == "pause":
+            self.status = "paused"
+        elif event.command == "continue":
+            self.status = "running"
+            self._pace.clear()
+        elif event.command.startswith("stop"):
+            self.status = "stopping"
+
+    @_take.register
+    def _(self, event: Resumed) -> None:
+        if self.over:
+            self._reopen(event.time)
+        self.step = event.from_step
+        for curve in self.curves.values():
+            curve.drop_after(event.from_step)
+        self.samples = [sample for sample in self.samples if sample.step <= event.from_step]
+        self._pace.clear()
+        self._say(event, f"resumed from step {event.from_step:,}")
+
+    @_take.register
+    def _(self, event: Finished) -> None:
+        self.finished, self.status, self.preparing = event, event.status, ""
+        self.step = max(self.step, event.step)
+        level = ERROR if event.status == "failed" else INFO
+        reason = f": {event.error}" if event.error and event.status == "failed" else ""
+        self._say(event, f"{event.status} at step {event.step:,}{reason}", level)
+
+    def _reopen(self, now: float) -> None:
+        """A run that had ended goes on: the time between does not count."""
+        self._banked, self._since = self.elapsed(), now
+        self.finished = None
