@@ -9,27 +9,32 @@ class DataSettings(Section):
     data: str = setting(
         "",
         controls="The file to train on; `starter:NAME` is a file of the starter world.",
-        high="-", low="Empty: name it with --data.", start="your file",
+        high="Large files take longer to encode the first time; after that the token cache opens at once.",
+        low="Empty: name it with --data.", start="your file",
     )  # fmt: skip
     tokenizer: str = setting(
         "",
         controls="The tokenizer's folder or run; with a start checkpoint, the checkpoint's own is used.",
-        high="-", low="Empty, and no start checkpoint: refused.", start="a tokenizer of 6,400 tokens",
+        high="A large vocabulary puts most parameters of a small model into its embedding.",
+        low="Empty, and no start checkpoint: refused.", start="a tokenizer of 6,400 tokens",
     )  # fmt: skip
     start_from: str = setting(
         "", alias="from",
         controls="The run or model folder whose weights training starts from; its shape is inherited.",
-        high="-", low="Empty: random weights.", start="the stage before",
+        high="A larger model than the card holds: the shape cannot be changed afterwards.",
+        low="Empty: random weights.", start="the stage before",
     )  # fmt: skip
     mapping: dict[str, str] = setting(
         {},
         controls="Which columns of the file hold which field, where looking does not find them.",
-        high="-", low="Empty: the shape is found by looking.", start="unset",
+        high="A column that rows lack: each such row is quarantined with the column's name.",
+        low="Empty: the shape is found by looking.", start="unset",
     )  # fmt: skip
     max_rows: int = setting(
         0, ge=0, unit="rows",
         controls="Reads only the first rows of the file, for a quick look; 0 reads all.",
-        high="-", low="A few thousand rows show whether a run works at all.", start="0",
+        high="The whole file is read, as with 0.",
+        low="Too few to learn from; a few thousand show whether a run works at all.", start="0",
     )  # fmt: skip
     max_seq_len: int = setting(
         512, ge=4, le=1_000_000, unit="tokens",

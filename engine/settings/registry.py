@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from engine.errors import UserError
+from engine.errors import ProfileError
 from engine.settings.data import DataSettings
 from engine.settings.fields import Section, SettingInfo, describe_section
 from engine.settings.model import ModelSettings
@@ -63,37 +63,62 @@ _TRAINING_METRICS = (
     Metric("memory_bytes", "memory", "bytes"),
 )
 
+_SUPERVISED_STAGE = "engine.stages.supervised:Supervised"
+
 STAGES: dict[str, StageInfo] = {
     stage.name: stage
     for stage in (
         StageInfo(
-            "tokenizer", "Tokenizer", "Learns how text is cut into tokens.",
-            ("text", "conversation"), (), {"tokenizer": TokenizerSettings},
-            (Metric("chars_per_token", "characters a token", "", +1),), "engine.stages.tokenizer:train",
+            name="tokenizer",
+            title="Tokenizer",
+            purpose="Learns how text is cut into tokens.",
+            reads=("text", "conversation"),
+            starts_from=(),
+            sections={"tokenizer": TokenizerSettings},
+            metrics=(Metric("characters_per_token", "characters a token", "", +1),),
+            implementation="engine.stages.tokenizer:train",
         ),
         StageInfo(
-            "pretrain", "Pretrain", "Learns language and knowledge from running text: every token is predicted.",
-            ("text",), (), _SUPERVISED, _TRAINING_METRICS, "engine.stages.supervised:Supervised",
+            name="pretrain",
+            title="Pretrain",
+            purpose="Learns language and knowledge from running text: every token is predicted.",
+            reads=("text",),
+            starts_from=(),
+            sections=_SUPERVISED,
+            metrics=_TRAINING_METRICS,
+            implementation=_SUPERVISED_STAGE,
         ),
         StageInfo(
-            "mid-train", "Mid-train",
-            "Learns the shape of conversations before fine-tuning: structured rows with every token trained.",
-            ("conversation", "text"), ("pretrain",), _SUPERVISED, _TRAINING_METRICS, "engine.stages.supervised:Supervised",
+            name="mid-train",
+            title="Mid-train",
+            purpose="Learns the shape of conversations before fine-tuning: structured rows with every token trained.",
+            reads=("conversation", "text"),
+            starts_from=("pretrain",),
+            sections=_SUPERVISED,
+            metrics=_TRAINING_METRICS,
+            implementation=_SUPERVISED_STAGE,
         ),
         StageInfo(
-            "sft", "Supervised fine-tuning", "Learns to answer: only the assistant's words are trained.",
-            ("conversation",), ("mid-train", "pretrain"), _SUPERVISED, _TRAINING_METRICS, "engine.stages.supervised:Supervised", "assistant",
+            name="sft",
+            title="Supervised fine-tuning",
+            purpose="Learns to answer: only the assistant's words are trained.",
+            reads=("conversation",),
+            starts_from=("mid-train", "pretrain"),
+            sections=_SUPERVISED,
+            metrics=_TRAINING_METRICS,
+            implementation=_SUPERVISED_STAGE,
+            train_on="assistant",
         ),
     )
-}  # fmt: skip
+}
 
 
 def find_stage(name: str) -> StageInfo:
     """The stage of that name.
 
     Raises:
-        UserError: There is none; the nearest name is suggested.
+        ProfileError: There is none; the nearest name is suggested.
     """
     if name not in STAGES:
-        raise UserError(f"there is no stage {name!r}", hint=nearest(name, STAGES) or f"stages: {', '.join(STAGES)}")
+        raise ProfileError(f"there is no stage {name!r}", hint=nearest(name, STAGES) or f"stages: {', '.join(STAGES)}")
     return STAGES[name]

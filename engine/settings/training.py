@@ -2,8 +2,6 @@
 
 from typing import Literal
 
-from pydantic import model_validator
-
 from engine.settings.fields import Section, setting
 
 
@@ -33,7 +31,7 @@ class TrainingSettings(Section):
     )  # fmt: skip
     warmup_steps: int = setting(
         0, ge=0, unit="steps",
-        controls="Steps over which the learning rate rises from zero.",
+        controls="Steps over which the learning rate rises from zero; half of the run at most.",
         high="A short run spends itself on warming up.",
         low="0: the first steps may throw the weights off.",
         start="5 % of the steps",
@@ -105,7 +103,8 @@ class TrainingSettings(Section):
     device: str = setting(
         "auto",
         controls="Where to compute: auto, cpu, cuda, cuda:1, mps.",
-        high="-", low="-", start="auto",
+        high="A card that is not there is refused.",
+        low="cpu: works everywhere, ten to a hundred times slower than a card.", start="auto",
     )  # fmt: skip
     num_threads: int = setting(
         0, ge=0, le=4096, unit="threads",
@@ -138,7 +137,8 @@ class TrainingSettings(Section):
     seed: int = setting(
         42, ge=0, le=2**63 - 1,
         controls="Where all randomness comes from: weights, order, dropout, sampling.",
-        high="-", low="-", start="any; try three before believing a small difference",
+        high="Any number is as good as another.", low="0 is a seed like any other.",
+        start="any; try three before believing a small difference",
     )  # fmt: skip
     max_non_finite: int = setting(
         5, ge=1, unit="steps in a row",
@@ -173,16 +173,11 @@ class TrainingSettings(Section):
     sample_prompts: list[str] = setting(
         [],
         controls="What the model is asked at each evaluation; empty: prompts from the validation rows.",
-        high="-", low="-", start="two or three questions you care about",
+        high="Many prompts slow every evaluation down.",
+        low="Empty: what the model says to rows it has not seen.", start="two or three questions you care about",
     )  # fmt: skip
     sample_tokens: int = setting(
         64, ge=0, unit="tokens",
         controls="How long the sampled answers may be; 0: no samples.",
         high="Slow evaluations.", low="Answers are cut.", start="64",
     )  # fmt: skip
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> "TrainingSettings":
-        if self.max_steps and self.warmup_steps > self.max_steps:
-            raise ValueError(f"warmup_steps ({self.warmup_steps}) is more than max_steps ({self.max_steps})")
-        return self

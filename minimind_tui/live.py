@@ -1,0 +1,106 @@
+"""The run that a screen shows: its handle, what it has said, and how it stands. Without Textual."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from engine.errors import EngineError, Interrupted
+from engine.runner import RunHandle, ThreadRun
+from engine.runs.folder import RunFolder
+from minimind_tui.history import RunHistory
+
+_PROBE_SECONDS = 1.0
+"""How often the lock of a run carried elsewhere is asked for."""
+_GRACE_SECONDS = 60.0
+"""How long a process that was just started may take to hold its run's lock."""
+
+
+class Live:
+    """A run and its history.
+
+    Args:
+        handle: What carries or watches it.
+        name: Its name while the folder is not made yet.
+        expected: It was just handed to a process of its own, which has yet to take the lock.
+    """
+
+    def __init__(self, handle: RunHandle, name: str = "", *, expected: bool = False) -> None:
+        self.handle, self.history = handle, RunHistory()
+        self._name = name
+        self._expected_until = time.monotonic() + _GRACE_SECONDS if expected else 0.0
+        self._probed, self._alive = 0.0, True
+
+    @property
+    def run(self) -> RunFolder | None:
+        """Its folder, once it is made."""
+        return self.handle.run
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.run.name if self.run else self._name
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this process carries it."""
+        return isinstance(self.handle, ThreadRun)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it goes on; for runs carried elsewhere the answer is up to a second old."""
+        if self.is_own:
+            return self.handle.alive
+        if time.monotonic() - self._probed >= _PROBE_SECONDS:
+            self._probed, self._alive = time.monotonic(), self.handle.alive
+            if self._alive:
+                self._expected_until = 0.0
+        return self._alive
+
+    @property
+    def failure(self) -> EngineError | None:
+        """Why a run of this process could not go on; being asked to stop is no failure."""
+        error = self.handle.error
+        return None if isinstance(error, Interrupted) else error
+
+    @property
+    def state(self) -> str:
+        """How it stands, in one word."""
+        if self.alive:
+            return self.history.status if not self.history.over or self.is_own else "starting"
+        if time.monotonic() < self._expected_until:
+            return "starting"
+        if self.history.finished:
+            return self.history.finished.status
+        return "failed" if self.failure else "interrupted"
+
+    @property
+    def log(self) -> Path | None:
+        """The run's log file."""
+        return self.run.log if self.run else None
+
+    def drain(self) -> None:
+        """Takes in what the run said since the last call."""
+        self.history.feed(self.handle.drain())
+
+    def send(self, command: str) -> None:
+        """Tells the run something; a stop reaches a run of this process also before its first step."""
+        if command == "stop" and isinstance(self.handle, ThreadRun):
+            self.handle.interrupt()
+            self.history.status = "stopping"
+            self.history.version += 1
+        else:
+            self.handle.send(command)
+
+
+def begin_thread(
+    profile: str, data: str = "", tokenizer: str = "", assignments: tuple[str, ...] = (), name: str = ""
+) -> Callable[[], Live]:
+    """A new run in a thread of this process; calling the result loads torch, so it belongs into a worker."""
+
+    def begin() -> Live:
+        from engine.session import TrainRequest
+
+        request = TrainRequest(profile, data=data, tokenizer=tokenizer, assignments=assignments, name=name)
+        return Live(ThreadRun(request), name or profile)
+
+    return begin

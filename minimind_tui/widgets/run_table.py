@@ -1,0 +1,46 @@
+"""All runs in a table."""
+
+from collections.abc import Sequence
+
+from textual.content import Content
+
+from engine.clean import clean
+from minimind_tui.library import RunSummary
+from minimind_tui.widgets.ladder import best_text
+from minimind_tui.widgets.progress_panel import STATE_STYLES
+from minimind_tui.widgets.vim import VimTable
+
+
+class RunTable(VimTable):
+    """A row a run, the newest first."""
+
+    def on_mount(self) -> None:
+        self.border_title = "Runs"
+        self.cursor_type = "row"
+        self.add_columns("name", "stage", "state", "step", "best")
+        self._runs: list[RunSummary] = []
+
+    @property
+    def selected(self) -> RunSummary | None:
+        """The run under the cursor."""
+        return self._runs[self.cursor_row] if 0 <= self.cursor_row < len(self._runs) else None
+
+    def show(self, runs: Sequence[RunSummary]) -> None:
+        """Fills the rows; the cursor stays with its run."""
+        self.border_subtitle = f"{len(runs)}" if runs else "none yet"
+        if list(runs) == self._runs:
+            return
+        name = self.selected.name if self.selected else ""
+        self._runs = list(runs)
+        self.clear()
+        for summary in runs:
+            total = f"/{summary.total:,}" if summary.total else ""
+            self.add_row(
+                clean(summary.name, newlines=False),
+                summary.stage,
+                Content.styled(summary.state, STATE_STYLES.get(summary.state, "")),
+                f"{summary.step:,}{total}",
+                best_text(summary),
+                key=str(summary.run.path),
+            )
+        self.move_cursor(row=next((row for row, one in enumerate(runs) if one.name == name), 0))
