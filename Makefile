@@ -8,7 +8,7 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test check proof clean
+.PHONY: run test check clean
 
 run: .venv/installed
 	@if [ -t 0 ] && [ -t 1 ]; then .venv/bin/minimind-tui --starter; else .venv/bin/engine starter; fi
@@ -20,9 +20,6 @@ check: .venv/installed-test
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
-
-proof: .venv/installed-test
-	.venv/bin/engine bench ladder
 
 .venv/torch: constraints.txt
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv

@@ -75,14 +75,15 @@ def bench_train(
         for dtype in dtypes:
             variants[f"transformers {dtype}"] = _theirs(config, batch, accumulation, dtype, device)
     seconds: dict[str, list[float]] = {name: [] for name in variants}
+    rate = 0.0
     for repeat in range(repeats + 1):
+        rate = max(rate, matrix_flops_per_second(config, tokens, DTYPES[dtypes[0]], device))
         for name, step in variants.items():
             began = time.perf_counter()
             step()
             device.synchronize()
             if repeat:
                 seconds[name].append(time.perf_counter() - began)
-    rate = matrix_flops_per_second(config, tokens, DTYPES[dtypes[0]], device)
     flops = matmul_flops_per_token(config, (length + 1) / 2)
     speed = {name: [tokens * accumulation / each for each in times] for name, times in seconds.items()}
     first = statistics.median(next(iter(speed.values())))

@@ -1,21 +1,25 @@
 """Starts runs in a thread or as processes of their own, and attaches to any run folder.
 
-Whatever carries a run, it speaks only through its folder: events out, control in, a lock. Importing this loads no torch.
+Whatever carries a run, it speaks only through its folder: events out, control in, a lock. Importing this loads no
+torch.
 """
 
 import os
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
-from engine.errors import EngineError
+from engine.errors import EngineError, Interrupted, UserError
 from engine.runs.control import send
 from engine.runs.events import Event
 from engine.runs.folder import EventTail, RunFolder
 
 if TYPE_CHECKING:
     from engine.session import TrainRequest
+
+_START_SECONDS = 60.0
 
 
 class RunHandle:
@@ -107,19 +111,27 @@ class ThreadRun(RunHandle):
         """Saves at a step boundary and goes on as a process of its own that outlives this one.
 
         Raises:
-            EngineError: The run has failed or ended meanwhile.
+            EngineError: The run has failed or ended meanwhile, or the process did not come up.
         """
         self.interrupt()
         self.join()
-        if self._folder is None or (self._error is not None and self._error.exit_code != 130):
+        if self._folder is None or not isinstance(self._error, Interrupted):
             raise self._error or EngineError("the run ended before it could be detached")
         return start_process(self._folder)
 
 
 def start_process(run: RunFolder) -> RunHandle:
-    """Goes on with a run in a process of its own, in a session of its own: it survives this terminal."""
+    """Goes on with a run in a process of its own, in a session of its own: it survives this terminal.
+
+    Returns when the process has taken the run, so that it is alive and hears what it is told from then on.
+
+    Raises:
+        EngineError: The run is being run already, or the process ended at once, or it did not take the run in time.
+    """
+    if run.is_running():
+        raise UserError(f"run {run.name} is being run already")
     with run.log.open("ab") as log:
-        subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "engine", "resume", str(run.path)],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -127,4 +139,23 @@ def start_process(run: RunFolder) -> RunHandle:
             start_new_session=True,
             env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
         )
+    ended = threading.Event()
+
+    def collect() -> None:
+        process.wait()
+        ended.set()
+
+    threading.Thread(target=collect, name="engine-process", daemon=True).start()
+    deadline = time.monotonic() + _START_SECONDS
+    while not run.is_running():
+        if ended.wait(0.1):
+            if process.returncode:
+                raise EngineError(
+                    f"the process of run {run.name} ended with {process.returncode} at once",
+                    where=str(run.log),
+                    hint=f"engine resume {run.name} says why, and so does the end of the log",
+                )
+            break
+        if time.monotonic() > deadline:
+            raise EngineError(f"process {process.pid} has not taken run {run.name} yet", where=str(run.log))
     return RunHandle(run)

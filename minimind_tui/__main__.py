@@ -37,7 +37,7 @@ def command(path: Path | None, starter: bool) -> None:
 
 
 def main() -> None:
-    """Runs the app and leaves at once: a thread that still computes must not hold up the shell."""
+    """Entry point of the `minimind-tui` script."""
     command()
 
 

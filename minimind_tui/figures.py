@@ -13,13 +13,13 @@ def number(value: float | None) -> str:
         return "NaN" if math.isnan(value) else "∞" if value > 0 else "-∞"
     magnitude = abs(value)
     if magnitude >= 10_000:
-        limit, suffix = next((entry for entry in _SUFFIXES if magnitude >= entry[0]))
+        limit, suffix = next(entry for entry in _SUFFIXES if magnitude >= entry[0])
         return f"{value / limit:.3g}{suffix}" if magnitude < 1e15 else f"{value:.1e}"
-    if magnitude and magnitude < 1e-3:
+    if magnitude and magnitude < 1e-2:
         mantissa, _, exponent = f"{value:.2e}".partition("e")
         return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
-    if value == int(value):
-        return f"{int(value):,}"
+    if magnitude >= 1000 or value == int(value):
+        return f"{value:,.0f}"
     return f"{value:.4g}"
 
 

@@ -131,9 +131,11 @@ class RunHistory:
     @_take.register
     def _(self, event: Audited) -> None:
         audit = event.audit
-        said = f"{number(audit['usable'])} rows, {number(audit['tokens'])} tokens, {share(audit['trained_share'])} trained"
-        quarantined = len(audit["quarantined"])
-        self._say(event, said + (f", {quarantined} lines quarantined" if quarantined else ""))
+        parts = [f"{number(audit['usable'])} rows", f"{number(audit['tokens'])} tokens"]
+        parts.append(f"{share(audit['trained_share'])} trained")
+        if audit["quarantined"]:
+            parts.append(f"{len(audit['quarantined'])} lines quarantined")
+        self._say(event, ", ".join(parts))
 
     @_take.register
     def _(self, event: RunStarted) -> None:

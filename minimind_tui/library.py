@@ -15,6 +15,7 @@ class RunSummary:
     """One run of the list.
 
     Attributes:
+        stage: The name of its stage.
         metric, best: The stage's leading metric and its best value, None while there is none.
         checkpoints: Steps that have a whole checkpoint.
         best_step: The step of the best checkpoint.
@@ -93,7 +94,7 @@ def summarise(run: RunFolder) -> RunSummary:
     totals = [event.total_steps for event in events if isinstance(event, RunStarted)]
     return RunSummary(
         run=run,
-        stage=stage.title if stage else str(resolved.get("stage", "?")),
+        stage=str(resolved.get("stage", "")),
         profile=str(resolved.get("profile", "")),
         state=state,
         step=history.step,
@@ -119,7 +120,7 @@ def _leading(stage: StageInfo, history: RunHistory) -> tuple[Metric | None, floa
 
 def stage_of(summary: RunSummary) -> StageInfo | None:
     """The registry's entry of a run's stage."""
-    return next((stage for stage in STAGES.values() if stage.title == summary.stage), None)
+    return STAGES.get(summary.stage)
 
 
 def ladder(runs: Sequence[RunSummary]) -> list[Rung]:
@@ -127,10 +128,13 @@ def ladder(runs: Sequence[RunSummary]) -> list[Rung]:
     newest: dict[str, RunSummary] = {}
     for summary in reversed(runs):
         newest[summary.stage] = summary
-    finished = {summary.stage for summary in runs if summary.state == "done"}
-    done = {name for name, stage in STAGES.items() if stage.title in finished}
+    done = {summary.stage for summary in runs if summary.state == "done"}
     following = next_stage(done)
-    return [Rung(stage, newest.get(stage.title), _advice(stage, done, following)) for stage in STAGES.values()]
+    running = {summary.stage for summary in runs if summary.state == "running"}
+    return [
+        Rung(stage, newest.get(stage.name), "" if stage.name in running else _advice(stage, done, following))
+        for stage in STAGES.values()
+    ]
 
 
 def next_stage(done: Iterable[str]) -> StageInfo | None:
@@ -155,4 +159,6 @@ def _advice(stage: StageInfo, done: set[str], following: StageInfo | None) -> st
         return "next"
     if stage.name in done:
         return ""
-    return "possible" if _can_begin(stage, done) else f"after {' or '.join(stage.starts_from)}"
+    if not stage.starts_from:
+        return ""
+    return "possible" if _can_begin(stage, done) else f"after {stage.starts_from[-1]}"

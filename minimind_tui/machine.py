@@ -17,6 +17,6 @@ def describe_machine(device: str) -> str:
         folder = folder.parent
     cores = os.cpu_count() or 1
     return (
-        f"{cores} core{'s' if cores != 1 else ''} · {size(memory.available)} of {size(memory.total)} memory free"
+        f"{cores} core{'s' if cores != 1 else ''} · {memory.available / 2**30:.1f} of {size(memory.total)} memory free"
         f" · {size(shutil.disk_usage(folder).free)} disk free · {device}"
     )

@@ -30,7 +30,9 @@ def draw(curves: Sequence[Points], width: int, height: int, *, log_y: bool = Fal
     if not values or width < 8 or height < 3:
         return [[(" " * width, AXIS)] for _ in range(height)]
     low, high = _limits(min(values), max(values))
-    left, right = _limits(min(steps), max(steps))
+    left, right = min(steps), max(steps)
+    if left == right:
+        left, right = left - 1, right + 1
     figure, pixel, marker = _plotext()
     figure.clear()
     figure.plot_size(width, height)
@@ -41,17 +43,21 @@ def draw(curves: Sequence[Points], width: int, height: int, *, log_y: bool = Fal
     figure.ruler((0, 1), (0, 1)).pixel(grey)
     figure.ruler(0, 0).lim(left, right)
     figure.ruler(1, 0).lim(low, high)
-    y_ticks = _log_ticks(low, high, max(2, height // 3)) if log_y else _ticks(low, high, max(2, height // 3))
+    rows = max(3, height // 2)
+    y_ticks = _log_ticks(low, high, rows) if log_y else _ticks(low, high, rows)
     figure.ruler(1, 0).ticks(y_ticks, [_label(10**tick if log_y else tick) for tick in y_ticks])
-    x_ticks = _ticks(left, right, max(2, width // 14))
+    x_ticks = _ticks(left, right, max(2, width // 10), least=1.0)
     figure.ruler(0, 0).ticks(x_ticks, [_label(tick) for tick in x_ticks])
     for role, curve in enumerate(usable):
-        _draw_curve(figure, curve, marker("braille", pixel((role, 0, 0))))
+        colour = pixel((role, 0, 0))
+        _draw_curve(figure, curve, marker("braille", colour))
+        if role and len(curve) <= width // 3:
+            _draw_points(figure, curve, marker("●", colour))
     return _rows(figure.build().string(), width, height)
 
 
 def _plotext() -> tuple[Any, Any, Any]:
-    import plotext
+    import plotext  # type: ignore[import-untyped]
 
     plotext.terminal.limit(False, False)
     return plotext.figure, plotext.pixel, plotext.marker
@@ -80,6 +86,13 @@ def _draw_curve(figure: Any, curve: Sequence[tuple[float, float | None]], marker
     figure.draw(signal)
 
 
+def _draw_points(figure: Any, curve: Sequence[tuple[float, float | None]], marker: Any) -> None:
+    """Marks the points of a curve that has few of them, such as the validations beside the training loss."""
+    shown = [(x, y) for x, y in curve if y is not None]
+    if shown:
+        figure.draw(figure.signal([x for x, _ in shown], [y for _, y in shown], marker=marker))
+
+
 def _limits(low: float, high: float) -> tuple[float, float]:
     """Limits that are apart, also for a single value."""
     if high - low > 1e-9 * max(abs(low), abs(high)):
@@ -88,9 +101,9 @@ def _limits(low: float, high: float) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _ticks(low: float, high: float, count: int) -> list[float]:
-    """Round positions from low to high, about `count` of them."""
-    rough = (high - low) / count
+def _ticks(low: float, high: float, count: int, *, least: float = 0.0) -> list[float]:
+    """Round positions from low to high, about `count` of them and no closer than `least`."""
+    rough = max((high - low) / count, least)
     power = 10.0 ** math.floor(math.log10(rough))
     stride = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
     first, last = math.ceil(low / stride - 1e-9), math.floor(high / stride + 1e-9)

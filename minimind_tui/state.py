@@ -33,6 +33,8 @@ class State:
     """Remembered between starts."""
 
     screen: str = "home"
+    run: str = ""
+    """The folder of the run that was shown."""
     theme: str = "textual-dark"
     log_y: bool = False
     whole: bool = True
@@ -46,8 +48,13 @@ class State:
             raw = json.loads((state_folder() / "tui.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return cls()
-        known = {entry.name: type(entry.default) for entry in fields(cls)}
-        return cls(**{name: value for name, value in raw.items() if name in known and type(value) is known[name]})
+        if not isinstance(raw, dict):
+            return cls()
+        state = cls()
+        for entry in fields(cls):
+            if type(raw.get(entry.name)) is type(entry.default):
+                setattr(state, entry.name, raw[entry.name])
+        return state
 
     def save(self) -> None:
         """Writes the state, whole or not at all; a full or read-only disk is no reason to bother the user."""

@@ -44,7 +44,7 @@ class Partners:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._folder: Path | None = None
-        self._partner: "ChatPartner | None" = None
+        self._partner: ChatPartner | None = None
 
     def get(self, folder: Path) -> "ChatPartner":
         """The partner of a checkpoint, loaded if need be; call it from a thread."""
@@ -62,7 +62,7 @@ class Answer:
 
     def __init__(self, partners: Partners, question: Question) -> None:
         self.error: EngineError | None = None
-        self.last: "Piece | None" = None
+        self.last: Piece | None = None
         self._pieces: deque[Piece] = deque()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, args=(partners, question), name="answer", daemon=True)

@@ -14,6 +14,8 @@ from engine.text.encode import Encoder, EncodeSettings
 from engine.text.messages import Message
 from engine.text.tokenizer import Tokenizer
 
+_ANSWER_ROOM = 512
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -30,6 +32,13 @@ class Piece:
     stop_reason: str
     tokens: int
     tokens_per_second: float
+
+
+def opening_ids(encoder: Encoder, text: str) -> list[int]:
+    """Token ids of running text that is to be continued: begun as a document, not ended as one."""
+    sample = encoder.document(text)
+    end = next((span.start for span in sample.spans if span.kind == "end"), len(sample))
+    return [int(token) for token in sample.input_ids[:end]]
 
 
 class ChatPartner:
@@ -51,15 +60,27 @@ class ChatPartner:
         yield from self.continue_ids(self.prompt_ids(messages), settings)
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of a conversation up to where the assistant speaks, cut as in training."""
-        return self._encoder.prompt_ids(messages)
+        """Token ids of a conversation up to where the assistant speaks.
+
+        A conversation that leaves no room for an answer loses its oldest turns, never its system prompt nor the last
+        question.
+        """
+        room = self.model.config.max_position_embeddings
+        opening, turns = list(messages[:1]), list(messages[1:])
+        if opening and opening[0].role != "system":
+            opening, turns = [], list(messages)
+        ids = self._encoder.prompt_ids([*opening, *turns])
+        while len(ids) > room - min(_ANSWER_ROOM, room // 4):
+            later = [place for place, turn in enumerate(turns) if place and turn.role == "user"]
+            if not later:
+                break
+            turns = turns[later[0] :]
+            ids = self._encoder.prompt_ids([*opening, *turns])
+        return ids
 
     def complete(self, text: str, settings: SamplingSettings) -> Iterator[Piece]:
         """Streams the continuation of running text, as a pretrained model writes it."""
-        prompt = [int(token) for token in self._encoder.document(text).input_ids]
-        if self.tokenizer.document_end is not None:
-            prompt = prompt[:-1]
-        yield from self.continue_ids(prompt, settings)
+        yield from self.continue_ids(opening_ids(self._encoder, text), settings)
 
     def continue_ids(self, prompt: Sequence[int], settings: SamplingSettings) -> Iterator[Piece]:
         """Streams what follows these tokens."""

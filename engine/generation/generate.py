@@ -15,7 +15,7 @@ from engine.randomness import derive_seed
 
 @dataclass(frozen=True)
 class Generated:
-    """One row's new tokens, without the stop token, and why it ended: `stop`, `length`, `context` or `cancelled`."""
+    """One row's new tokens, without the stop token, and why it ended: `stop`, `length` or `context`."""
 
     ids: list[int]
     stop_reason: str
@@ -23,17 +23,23 @@ class Generated:
 
 @torch.no_grad()
 def stream(
-    model: Transformer, prompts: Sequence[Sequence[int]], settings: SamplingSettings, stop_ids: Iterable[int]
+    model: Transformer,
+    prompts: Sequence[Sequence[int]],
+    settings: SamplingSettings,
+    stop_ids: Iterable[int],
+    numbers: Sequence[int] | None = None,
 ) -> Iterator[list[tuple[int, int, str]]]:
     """Generates for all prompts at once.
 
-    Every row draws from its own counter-based randomness, so what it says does not depend on its neighbours.
+    Every row draws from its own randomness, made of the seed and the row's number, so what it says does not depend on
+    its neighbours.
 
     Args:
         model: In evaluation mode.
         prompts: Token ids of each row, at least one.
         settings: How to sample.
         stop_ids: A row ends at any of these.
+        numbers: The number of each row; 0, 1, 2 … if not given.
 
     Yields:
         After each step (row, token, stop_reason) for every row that was still alive; stop_reason is empty while the
@@ -52,7 +58,10 @@ def stream(
     cache = KVCache(model.config, len(prompts), longest, weight.dtype, weight.device)
     alive = list(range(len(prompts)))
     seen = [list(prompt) for prompt in prompts]
-    dice = [np.random.Generator(np.random.Philox(key=derive_seed(settings.seed, "sample", row))) for row in alive]
+    dice = [
+        np.random.Generator(np.random.Philox(key=derive_seed(settings.seed, "sample", number)))
+        for number in (alive if numbers is None else numbers)
+    ]
     counts = [len(prompt) for prompt in prompts]
     flat = [token for prompt in prompts for token in prompt]
     for number in range(1, settings.max_new_tokens + 1):
@@ -60,7 +69,7 @@ def stream(
         hidden = model(tokens, cache.positions(counts), cache.attention(counts))
         ends = torch.tensor(np.cumsum(counts) - 1, device=weight.device)
         logits = penalise(model.logits(hidden[ends]).float(), [seen[row] for row in alive], settings.repetition_penalty)
-        uniforms = torch.tensor([dice[row].random() for row in alive], device=weight.device)
+        uniforms = torch.tensor([dice[row].random() for row in alive], dtype=torch.float64)
         flat = choose(logits, settings, uniforms).tolist()
         said: list[tuple[int, int, str]] = []
         for row, token in zip(alive, flat, strict=True):
@@ -89,7 +98,8 @@ def generate(
 ) -> list[Generated]:
     """`stream`, gathered: the answers in the order of the prompts.
 
-    Prompts of similar length are generated together, `batch_size` at a time.
+    Prompts of similar length are generated together, `batch_size` at a time; that changes no answer, since a prompt's
+    number is its place among all of them.
     """
     stops = frozenset(stop_ids)
     answers: list[Generated] = [Generated([], "")] * len(prompts)
@@ -98,7 +108,7 @@ def generate(
         rows = order[start : start + batch_size]
         said: list[list[int]] = [[] for _ in rows]
         reasons = [""] * len(rows)
-        for step in stream(model, [prompts[row] for row in rows], settings, stops):
+        for step in stream(model, [prompts[row] for row in rows], settings, stops, rows):
             for place, token, reason in step:
                 if reason != "stop":
                     said[place].append(token)

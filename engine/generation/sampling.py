@@ -62,21 +62,24 @@ def penalise(logits: Tensor, seen: Sequence[Sequence[int]], penalty: float) -> T
 
 
 def distribution(logits: Tensor, settings: SamplingSettings) -> Tensor:
-    """The probabilities that are sampled from, (rows, vocabulary) in float32, after temperature and cuts."""
+    """The probabilities that are sampled from, (rows, vocabulary) in float32.
+
+    After the temperature come the cuts, top-k, top-p (arXiv 1904.09751) and min-p (arXiv 2407.01082), in this order,
+    as in transformers.
+    """
     logits = logits.float() / settings.temperature
     if settings.top_k and settings.top_k < logits.shape[-1]:
         floor = logits.topk(settings.top_k, dim=-1).values[:, -1:]
         logits = logits.masked_fill(logits < floor, -torch.inf)
     probabilities = logits.softmax(dim=-1)
-    if settings.min_p:
-        floor = probabilities.amax(dim=-1, keepdim=True) * settings.min_p
-        probabilities = probabilities.masked_fill(probabilities < floor, 0)
     if settings.top_p < 1:
         ordered, order = probabilities.sort(dim=-1, descending=True)
         before = ordered.cumsum(dim=-1) - ordered
-        total = ordered.sum(dim=-1, keepdim=True)
-        cut = ordered.masked_fill(before >= settings.top_p * total, 0)
+        cut = ordered.masked_fill(before >= settings.top_p, 0)
         probabilities = torch.zeros_like(probabilities).scatter(-1, order, cut)
+    if settings.min_p:
+        floor = probabilities.amax(dim=-1, keepdim=True) * settings.min_p
+        probabilities = probabilities.masked_fill(probabilities < floor, 0)
     return probabilities / probabilities.sum(dim=-1, keepdim=True)
 
 
@@ -86,10 +89,11 @@ def choose(logits: Tensor, settings: SamplingSettings, uniforms: Tensor) -> Tens
     Args:
         logits: Shape (rows, vocabulary).
         settings: How.
-        uniforms: One number in [0, 1) a row; the token is where the cumulative distribution passes it.
+        uniforms: One number in [0, 1) a row, float64 on the CPU; the token is where the cumulative distribution passes
+            it. In float32 numbers just below 1 would become 1, which no distribution passes.
     """
     if settings.temperature == 0:
         return logits.argmax(dim=-1)
-    cumulative = distribution(logits, settings).double().cumsum(dim=-1)
-    wanted = uniforms.double()[:, None] * cumulative[:, -1:]
-    return (cumulative <= wanted).sum(dim=-1).clamp(max=logits.shape[-1] - 1)
+    cumulative = distribution(logits, settings).cpu().double().cumsum(dim=-1)
+    wanted = uniforms[:, None] * cumulative[:, -1:]
+    return (cumulative <= wanted).sum(dim=-1)

@@ -96,10 +96,11 @@ class CheckpointSaved(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class NonFiniteStep(Event):
-    """A step was skipped because its loss or gradient was not finite; `rows` are the rows of the data in it."""
+    """A step was left out because its loss or gradient was not finite; `rows` are the rows of the data in it."""
 
     type = "non_finite_step"
     step: int
+    """The step's number, as its `step` event has it."""
     what: str
     rows: list[int]
 
@@ -126,7 +127,7 @@ class ControlAcknowledged(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Resumed(Event):
-    """The run goes on from a checkpoint; readers drop what was said of later steps before this."""
+    """The run goes on from a checkpoint (0: from the beginning); readers drop what was said after that was saved."""
 
     type = "resumed"
     from_step: int
@@ -163,11 +164,11 @@ def from_line(line: str | bytes) -> Event | None:
     """The event of a line; None for a torn line, and for types and versions that this program does not know."""
     try:
         raw = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(raw, dict) or raw.pop("v", None) != VERSION:
         return None
-    kind = EVENTS.get(raw.pop("type", ""))
+    kind = EVENTS.get(str(raw.pop("type", "")))
     if kind is None:
         return None
     known = {entry.name for entry in fields(kind)}

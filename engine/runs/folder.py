@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_LOCK_TRIES = 20
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,10 @@ class RunFolder:
         return self.checkpoints / f"step-{step:08d}"
 
     def best_step(self) -> int | None:
-        """The step of the best checkpoint that still exists."""
-        best = [event.step for event in self.history() if isinstance(event, CheckpointSaved) and event.best]
-        steps = set(self.checkpoint_steps())
-        return next((step for step in reversed(best) if step in steps), None)
+        """The step of the best checkpoint, as the newest one knows it; None if it is gone or nothing was measured."""
+        steps = self.checkpoint_steps()
+        best = self.read_json(self.checkpoint(steps[-1]) / "manifest.json").get("best_step") if steps else None
+        return best if best in steps else None
 
     def select(self, which: str) -> Path:
         """The checkpoint named `newest`, `best` or by a step number.
@@ -103,7 +105,8 @@ class RunFolder:
         if which in ("", "newest"):
             return self.checkpoint(steps[-1])
         if which == "best":
-            return self.checkpoint(self.best_step() or steps[-1])
+            best = self.best_step()
+            return self.checkpoint(steps[-1] if best is None else best)
         if which.isdigit() and int(which) in steps:
             return self.checkpoint(int(which))
         have = ", ".join(map(str, steps))
@@ -136,14 +139,11 @@ class RunFolder:
         """
         handle = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError as error:
-                    raise UserError(
-                        f"run {self.name} is being run already ({_holder(self.lock_file)})",
-                        hint="attach to it in the app, or send it a stop first",
-                    ) from error
+            if fcntl is not None and not _locked(handle):
+                raise UserError(
+                    f"run {self.name} is being run already ({_holder(self.lock_file)})",
+                    hint="attach to it in the app, or send it a stop first",
+                )
             os.ftruncate(handle, 0)
             owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
             os.write(handle, json.dumps(owner).encode())
@@ -157,7 +157,7 @@ class RunFolder:
             return False
         handle = os.open(self.lock_file, os.O_RDWR)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
             return True
         finally:
@@ -172,10 +172,21 @@ class RunFolder:
         return ends[0] if ends else "interrupted"
 
 
+def _locked(handle: int) -> bool:
+    """Takes the lock; tries for a moment, since `is_running` touches it too."""
+    for _ in range(_LOCK_TRIES):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            time.sleep(0.01)
+    return False
+
+
 def _holder(lock_file: Path) -> str:
     try:
-        return f"process {json.loads(lock_file.read_text())['pid']}"
-    except (OSError, ValueError, KeyError):
+        return f"by process {json.loads(lock_file.read_text())['pid']}"
+    except (OSError, ValueError, KeyError, TypeError):
         return "by another process"
 
 
@@ -188,33 +199,44 @@ def read_events(path: Path) -> list[Event]:
 
 
 def clean_history(events: list[Event]) -> list[Event]:
-    """Drops what a `resumed` took back: events of later steps, and ends that were not the end."""
+    """Drops what a `resumed` took back: what was said after its checkpoint was saved, and ends that were not the end.
+
+    A run that was killed between a checkpoint and its event has no such mark; the numbers of the steps decide then.
+    """
     kept: list[Event] = []
     for event in events:
         if isinstance(event, Resumed):
+            marks = [
+                place
+                for place, old in enumerate(kept)
+                if isinstance(old, CheckpointSaved) and old.step == event.from_step
+            ]
+            kept = kept[: marks[-1] + 1] if marks else kept
             kept = [old for old in kept if getattr(old, "step", 0) <= event.from_step and not isinstance(old, Finished)]
         kept.append(event)
     return kept
 
 
 class EventWriter:
-    """Appends events to a run's file; each line is whole before the next begins."""
+    """Appends events to a run's file; each line is whole before the next begins, whichever thread speaks."""
 
     def __init__(self, run: RunFolder) -> None:
-        self._path = run.events
-        torn = self._path.exists() and self._path.stat().st_size > 0 and self._last_byte() != b"\n"
-        self._file = self._path.open("a", encoding="utf-8")
-        if torn:
-            self._file.write("\n")
-
-    def _last_byte(self) -> bytes:
-        with self._path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1)
+        self._lock = threading.Lock()
+        self._file = run.events.open("ab+", buffering=0)
+        size = self._file.seek(0, os.SEEK_END)
+        self._torn = False
+        if size:
+            self._file.seek(size - 1)
+            self._torn = self._file.read(1) != b"\n"
 
     def __call__(self, event: Event) -> None:
-        self._file.write(to_line(event) + "\n")
-        self._file.flush()
+        line = (to_line(event) + "\n").encode("utf-8", errors="backslashreplace")
+        with self._lock:
+            data = b"\n" + line if self._torn else line
+            self._torn = True
+            while data:  # a disk that fills takes a part of a line and refuses the rest
+                data = data[self._file.write(data) :]
+            self._torn = False
 
     def close(self) -> None:
         self._file.close()
@@ -275,7 +297,13 @@ def create_run(name: str, *, overwrite: bool = False) -> RunFolder:
         if run.is_running():
             raise UserError(f"run {name} is running", hint="stop it before it is overwritten")
         shutil.rmtree(run.path)
-    run.checkpoints.mkdir(parents=True)
+    try:
+        run.path.mkdir(parents=True)
+        run.checkpoints.mkdir()
+    except FileExistsError as error:
+        raise UserError(f"run {name} exists already", hint="another one was begun at this moment") from error
+    except OSError as error:
+        raise UserError(f"the run's folder cannot be made: {error.strerror}", where=str(run.path)) from error
     return run
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from engine.model.transformer import Transformer
+from engine.runs.control import Inbox
 from engine.settings.profile import Settings
 from engine.text.encode import Encoder
 from engine.text.store import SampleStore
@@ -12,7 +13,7 @@ from engine.training.precision import Precision
 
 @dataclass(frozen=True)
 class StageContext:
-    """Settings, model and data of a run."""
+    """Settings, model and data of a run, and the inbox that long work asks whether it may go on."""
 
     settings: Settings
     model: Transformer
@@ -20,3 +21,4 @@ class StageContext:
     encoder: Encoder
     device: Device
     precision: Precision
+    inbox: Inbox

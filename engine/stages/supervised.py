@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from engine.generation.chat import opening_ids
 from engine.generation.generate import generate
 from engine.generation.sampling import SamplingSettings
 from engine.model.config import matmul_flops_per_token
@@ -20,7 +21,7 @@ from engine.text.batching import Batch, Indices, Sampler, make_batch, split_rows
 from engine.text.records import Message
 from engine.text.store import token_byte_lengths
 from engine.training.batch import to_device
-from engine.training.stage import Evaluation, Said, Term
+from engine.training.stage import Evaluation, Measures, Said, Term
 from engine.training.validate import held_out_loss
 
 _SAMPLES = 3
@@ -36,7 +37,7 @@ class Supervised:
     def __init__(self, context: StageContext) -> None:
         self.settings = context.settings
         self._model, self._store, self._encoder = context.model, context.store, context.encoder
-        self._device, self._precision = context.device, context.precision
+        self._device, self._precision, self._inbox = context.device, context.precision, context.inbox
         self.modules: dict[str, nn.Module] = {"model": context.model}
         training, data = context.settings.training, context.settings.data
         train_rows, self._held_out = split_rows(context.store.columns["keys"], data.val_fraction)
@@ -59,9 +60,18 @@ class Supervised:
         """The sampler's micro-batches of one step."""
         return [self.sampler.step(round)]
 
-    def counts(self, batch: Batch) -> dict[str, float]:
-        """The sum of the weights."""
-        return {"loss": float(batch.loss_weights.sum(dtype=np.float64))}
+    def measure(self, batch: Batch) -> Measures:
+        """The count of the loss is the sum of the weights."""
+        lengths, tokens = np.diff(batch.cu_seqlens), len(batch.input_ids)
+        context = float((lengths * (lengths + 1) / 2).sum() / lengths.sum())
+        return Measures(
+            counts={"loss": float(batch.loss_weights.sum(dtype=np.float64))},
+            tokens=tokens,
+            trained=int(np.count_nonzero(batch.loss_weights)),
+            slots=batch.slots,
+            flops=matmul_flops_per_token(self._model.config, context) * tokens,
+            rows=batch.rows.tolist(),
+        )
 
     def loss(self, batch: Batch) -> dict[str, Term]:
         """The weighted negative log-likelihood of the trained tokens."""
@@ -91,12 +101,6 @@ class Supervised:
     def epoch(self, round: int) -> float:
         """Passes over the data so far."""
         return self.sampler.epoch(round)
-
-    def flops(self, batch: Batch) -> float:
-        """Floating point operations of the batch's matrix products, forward and backward."""
-        lengths = np.diff(batch.cu_seqlens)
-        context = float((lengths * (lengths + 1) / 2).sum() / lengths.sum())
-        return matmul_flops_per_token(self._model.config, context) * len(batch.input_ids)
 
     def metrics(self) -> dict[str, float]:
         """Nothing beyond what the loop reports."""
@@ -133,10 +137,12 @@ class Supervised:
         for index in self._held_out.tolist():
             length = int(self._store.lengths[index])
             if waiting and tokens + length > room:
+                self._inbox.hurry()
                 yield make_batch(self._store, np.array(waiting), slots=tokens)
                 waiting, tokens = [], 0
             waiting.append(index)
             tokens += length
+        self._inbox.hurry()
         if waiting:
             yield make_batch(self._store, np.array(waiting), slots=tokens)
 
@@ -146,9 +152,8 @@ class Supervised:
             return []
         tokenizer = self._encoder.tokenizer
         settings = SamplingSettings(temperature=0.0, max_new_tokens=self.settings.training.sample_tokens)
-        training, _ = self._model.training, self._model.eval()
+        self._model.eval()
         answers = generate(self._model, [ids for ids, _ in prompts], settings, tokenizer.stop_ids)
-        self._model.train(training)
         return [
             Said(shown, tokenizer.decode(answer.ids), answer.stop_reason)
             for (_, shown), answer in zip(prompts, answers, strict=True)
@@ -156,16 +161,17 @@ class Supervised:
 
     def _prompts(self) -> list[tuple[list[int], str]]:
         """Token ids and text of what the model is asked: the user's prompts, or beginnings of held-out rows."""
-        tokenizer = self._encoder.tokenizer
+        tokenizer, room = self._encoder.tokenizer, self._model.config.max_position_embeddings - 1
         own = self.settings.training.sample_prompts
         talks = self._encoder.settings.train_on == "assistant"
         if own and talks:
-            return [(self._encoder.prompt_ids([Message("user", text)]), text) for text in own]
-        if own:
-            return [(self._encoder.document(text).input_ids[:-1].tolist(), text) for text in own]
-        chosen = self._spread(self._held_out)
-        prompts = [self._beginning(index) for index in chosen.tolist()]
-        return [(ids, tokenizer.decode(ids, skip_control=not talks)) for ids in prompts if ids]
+            asked = [(self._encoder.prompt_ids([Message("user", text)]), text) for text in own]
+        elif own:
+            asked = [(opening_ids(self._encoder, text), text) for text in own]
+        else:
+            begun = [self._beginning(index) for index in self._spread(self._held_out).tolist()]
+            asked = [(ids, tokenizer.decode(ids, skip_control=not talks)) for ids in begun]
+        return [(ids[-room:], text) for ids, text in asked if ids]
 
     def _spread(self, indices: Indices) -> Indices:
         if not len(indices):

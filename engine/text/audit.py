@@ -25,7 +25,8 @@ def audit(store: SampleStore, *, max_seq_len: int, val_fraction: float, vocab_si
     slots = len(lengths) * max_seq_len
     train, held_out = split_rows(columns["keys"], val_fraction)
     packed = pack(lengths, np.arange(len(lengths)), max_seq_len) if len(lengths) else []
-    unique, repeats = np.unique(columns["hashes"], return_counts=True)
+    _, first_samples = np.unique(columns["rows"], return_index=True)
+    _, repeats = np.unique(columns["hashes"][first_samples], return_counts=True)
     crossing = np.intersect1d(columns["hashes"][train], columns["hashes"][held_out])
     problems = {name.removeprefix("problem: "): n for name, n in counts.items() if name.startswith("problem: ")}
     quarantined = [{"line": entry["line"], "reason": entry["reason"]} for entry in store.meta["quarantined"]]
@@ -45,7 +46,7 @@ def audit(store: SampleStore, *, max_seq_len: int, val_fraction: float, vocab_si
         "one_string_differs": counts.get("one_string_differs", 0),
         "missing_end_of_turn": counts.get("missing_end_of_turn", 0),
         "double_bos": counts.get("double_bos", 0),
-        "duplicates": int((repeats - 1).sum()) if len(unique) else 0,
+        "duplicates": int((repeats - 1).sum()),
         "duplicates_across_split": len(crossing),
         "problems": problems,
         "train_samples": len(train),
@@ -85,10 +86,13 @@ def refuse_if_useless(result: dict[str, Any], where: str) -> None:
 def _histogram(lengths: np.ndarray[Any, np.dtype[np.int64]]) -> list[dict[str, int]]:
     if not len(lengths):
         return []
-    counts, edges = np.histogram(lengths, bins=min(_BINS, max(1, int(lengths.max() - lengths.min()))))
+    first, last = int(lengths.min()), int(lengths.max())
+    width = -(-(last - first + 1) // _BINS)
+    counts = np.bincount((lengths - first) // width)
+    starts = range(first, last + 1, width)
     return [
-        {"from": int(np.ceil(first)), "to": int(np.floor(last)), "samples": int(count)}
-        for first, last, count in zip(edges, edges[1:], counts, strict=False)
+        {"from": start, "to": min(start + width - 1, last), "samples": int(count)}
+        for start, count in zip(starts, counts, strict=True)
     ]
 
 

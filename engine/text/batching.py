@@ -4,6 +4,7 @@ The unit is the optimizer step's *set* of samples, a pure function of the seed, 
 Micro-batches only split that set, so a smaller batch with more accumulation sees the same data in the same order.
 """
 
+from bisect import bisect_left, insort
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,20 +76,20 @@ def pack(lengths: NDArray[np.int64], order: Indices, capacity: int) -> list[Indi
         The documents of each row.
     """
     rows: list[list[int]] = []
-    open_rows: list[tuple[int, int]] = []
-    for document in order.tolist():
-        length = int(lengths[document])
-        fitting = [(room, place) for place, (room, _) in enumerate(open_rows) if room >= length]
-        if fitting:
-            room, place = min(fitting)
-            row = open_rows[place][1]
+    open_rows: list[tuple[int, int]] = []  # (room, row), sorted
+    sizes = lengths[order].tolist()
+    for document, length in zip(order.tolist(), sizes, strict=True):
+        place = bisect_left(open_rows, (length, -1))
+        if place < len(open_rows):
+            room, row = open_rows.pop(place)
             rows[row].append(document)
-            open_rows[place] = (room - length, row)
         else:
-            if len(open_rows) >= _OPEN_ROWS:
-                open_rows.remove(min(open_rows))
-            open_rows.append((capacity - length, len(rows)))
+            room, row = capacity, len(rows)
             rows.append([document])
+            if len(open_rows) >= _OPEN_ROWS:
+                del open_rows[0]
+        if room > length:
+            insort(open_rows, (room - length, row))
     return [np.array(row, dtype=np.int64) for row in rows]
 
 
@@ -123,6 +124,7 @@ class Sampler:
             self.units = pack(store.lengths, order, max_seq_len)
         else:
             self.units = [np.array([index], dtype=np.int64) for index in order]
+        self._order: tuple[int, Indices] = (-1, order[:0])
 
     @property
     def steps_per_epoch(self) -> int:
@@ -142,8 +144,9 @@ class Sampler:
         """The rows of each micro-batch; rows of similar length stand together where they are not packed."""
         epoch, place = divmod(step, self.steps_per_epoch)
         effective = self.batch_size * self.accumulation_steps
-        order = self._rng("epoch", epoch).permutation(len(self.units))
-        chosen = [self.units[int(unit)] for unit in order[place * effective : (place + 1) * effective]]
+        if epoch != self._order[0]:
+            self._order = epoch, self._rng("epoch", epoch).permutation(len(self.units))
+        chosen = [self.units[int(unit)] for unit in self._order[1][place * effective : (place + 1) * effective]]
         if not self.packing:
             chosen.sort(key=lambda unit: -int(self.store.lengths[unit[0]]))
         return [chosen[start : start + self.batch_size] for start in range(0, len(chosen), self.batch_size)]

@@ -1,33 +1,42 @@
 """The token cache: a file's samples, encoded once, memory-mapped and shared by processes.
 
-A cache is keyed by the content of the data, the tokenizer, the template and the settings, so it cannot be stale. It is
-built in a folder of its own and appears by rename.
+A cache is keyed by the content of the data, the tokenizer, the template, the settings and the code, so it cannot be
+stale. It is built in a folder of its own and appears by rename.
 """
 
+import functools
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import tokenizers
+
+import engine
 from engine.errors import DataError, EngineError
 from engine.settings.places import cache_folder
 from engine.text.encode import Encoder, EncodeSettings
-from engine.text.records import open_records
+from engine.text.records import Quarantined, open_records
 from engine.text.store import Part, SampleStore, collect
 from engine.text.tokenizer import Tokenizer
 
-_VERSION = 1
 _PARALLEL_BYTES = 8 << 20
 """Smaller files are encoded in this process: starting others would take longer."""
+
+_CHUNK_BYTES = 32 << 20
+"""The most that one process encodes at a time: about a tenth of a gigabyte of samples."""
+
+_FRESH_SECONDS = 2.0
+"""A file that changed so recently could change again without its times showing it."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +54,11 @@ class CacheRequest:
     def key(self, tokenizer: Tokenizer) -> str:
         """The name of the cache: a digest of everything that decides its content."""
         parts = {
-            "version": _VERSION,
+            "code": _code_digest(),
             "data": _digest(self.data),
-            "kind": self.data.name.split(".", 1)[-1],
+            "kind": self.data.suffixes[-2:],
             "tokenizer": tokenizer.fingerprint,
+            "special": [tokenizer.special_tokens, sorted(tokenizer.stop_ids)],
             "template": tokenizer.template_digest,
             "settings": asdict(self.settings),
             "mapping": dict(self.mapping),
@@ -67,21 +77,34 @@ def load_samples(
         DataError: The file cannot be read or has no usable row.
     """
     folder = cache_folder() / "tokens" / request.key(tokenizer)
-    if not (folder / "meta.json").exists():
+    if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _build_lock(folder.with_suffix(".lock")):
-            if not (folder / "meta.json").exists():
+            if not folder.exists():
                 _build(folder, request, tokenizer, progress)
     return SampleStore(folder)
 
 
 def _build(folder: Path, request: CacheRequest, tokenizer: Tokenizer, progress: Callable[[float], None] | None) -> None:
-    work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".building-"))
+    work = folder.with_suffix(".building")
+    shutil.rmtree(work, ignore_errors=True)  # what a killed process left
+    quarantined: list[Quarantined] = []
+    usable = 0
+
+    def watched(parts: Iterable[Part]) -> Iterator[Part]:
+        nonlocal usable
+        for part in parts:
+            usable += part.usable
+            quarantined.extend(part.quarantined)
+            yield part
+
     try:
-        parts = _parts(request, tokenizer, work, progress)
-        if not any(part.usable for part in parts):
-            raise _nothing_usable(request, parts)
-        SampleStore.write(work / "store", parts, tokenizer.vocab_size)
+        work.mkdir()
+        SampleStore.write(work / "store", watched(_parts(request, tokenizer, work, progress)), tokenizer.vocab_size)
+        if not usable:
+            raise _nothing_usable(request, quarantined)
+        if folder.name != request.key(tokenizer):
+            raise DataError("the file was changed while it was read", where=str(request.data), hint="start again")
         (work / "store").rename(folder)
     except OSError as error:
         raise EngineError(
@@ -91,8 +114,7 @@ def _build(folder: Path, request: CacheRequest, tokenizer: Tokenizer, progress: 
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _nothing_usable(request: CacheRequest, parts: list[Part]) -> DataError:
-    bad = [entry for part in parts for entry in part.quarantined]
+def _nothing_usable(request: CacheRequest, bad: list[Quarantined]) -> DataError:
     reason = f": line {bad[0].line}: {bad[0].reason}" if bad else ""
     return DataError(
         f"not one usable row of {' or '.join(request.shapes)} among {len(bad)}{reason}",
@@ -103,51 +125,74 @@ def _nothing_usable(request: CacheRequest, parts: list[Part]) -> DataError:
 
 def _parts(
     request: CacheRequest, tokenizer: Tokenizer, work: Path, progress: Callable[[float], None] | None
-) -> list[Part]:
+) -> Iterator[Part]:
     records = open_records(request.data, mapping=request.mapping, max_rows=request.max_rows or None)
-    cores = os.cpu_count() or 1
-    small = request.data.stat().st_size < _PARALLEL_BYTES or cores == 1
-    chunks = records.chunks(1 if small else 4 * cores)
+    cores, size = os.cpu_count() or 1, request.data.stat().st_size
+    chunks = records.chunks(1 if size < _PARALLEL_BYTES or cores == 1 else max(4 * cores, -(-size // _CHUNK_BYTES)))
     if len(chunks) == 1:
-        return [collect(records, Encoder(tokenizer, request.settings), request.shapes)]
+        yield from collect(records, Encoder(tokenizer, request.settings), request.shapes)
+        return
     jobs: list[dict[str, Any]] = [
         {
             "data": str(request.data), "tokenizer": str(request.tokenizer), "settings": asdict(request.settings),
             "mapping": dict(request.mapping), "shapes": request.shapes, "chunk": chunk,
-            "out": str(work / f"part-{number:04d}.npz"),
+            "out": str(work / f"part-{number:05d}.npz"),
         }
         for number, chunk in enumerate(chunks)
     ]  # fmt: skip
     _run_jobs(jobs, cores, progress)
-    return [Part.load(Path(job["out"])) for job in jobs]
+    rows = 0
+    for job in jobs:
+        part = Part.load(Path(job["out"]))
+        part.shift_rows(rows)
+        rows += part.parsed
+        yield part
 
 
 def _run_jobs(jobs: list[dict[str, Any]], workers: int, progress: Callable[[float], None] | None) -> None:
     """Encodes chunks in processes of their own; a program of the user's needs no main guard for it."""
     waiting, lock, failures = list(reversed(jobs)), threading.Lock(), list[str]()
+    running: set[subprocess.Popen[str]] = set()
+    done = 0
 
     def work() -> None:
-        while not failures:
+        nonlocal done
+        while True:
             with lock:
-                if not waiting:
+                if not waiting or failures:
                     return
                 job = waiting.pop()
-            done = subprocess.run(
-                [sys.executable, "-m", "engine.text.encode_worker"],
-                input=json.dumps(job), text=True, capture_output=True, check=False,
-            )  # fmt: skip
-            if done.returncode:
-                failures.append(done.stderr.strip()[-2000:] or f"the encoding process ended with {done.returncode}")
-            elif progress:
-                progress(1 - len(waiting) / len(jobs))
+                # One thread a process: there is a process for each core.
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "engine.text.encode_worker"], text=True,
+                    stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                    cwd=Path(engine.__path__[0]).parent, env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
+                )  # fmt: skip
+                running.add(process)
+            _, said = process.communicate(json.dumps(job))
+            with lock:
+                running.discard(process)
+                if process.returncode:
+                    failures.append(said.strip()[-2000:] or f"the encoding process ended with {process.returncode}")
+                    continue
+                done += 1
+                share = done / len(jobs)
+            if progress:
+                progress(share)
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(workers, len(jobs)))]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.join()
+    finally:  # interrupted: nobody waits for what they would write
+        with lock:
+            waiting.clear()
+            for process in running:
+                process.kill()
     if failures:
-        raise DataError(f"encoding failed: {failures[0]}")
+        raise EngineError(f"encoding failed: {failures[0]}")
 
 
 @contextmanager
@@ -169,17 +214,32 @@ def _digest(path: Path) -> str:
         status = path.stat()
     except OSError as error:
         raise DataError(f"the file cannot be read: {error.strerror}", where=str(path)) from error
+    settled = time.time() - max(status.st_mtime, status.st_ctime) > _FRESH_SECONDS
     identity = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
     memo = cache_folder() / "digests" / hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
-    if memo.exists():
+    if settled and memo.exists():
         return memo.read_text()
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "blake2b").hexdigest()
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "blake2b").hexdigest()
+    except OSError as error:
+        raise DataError(f"the file cannot be read: {error.strerror}", where=str(path)) from error
+    if not settled:
+        return digest
     memo.parent.mkdir(parents=True, exist_ok=True)
     temporary = memo.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
     temporary.write_text(digest)
     temporary.replace(memo)
     return digest
+
+
+@functools.cache
+def _code_digest() -> str:
+    """A digest of the code that makes samples: a cache of another version is another cache."""
+    digest = hashlib.blake2b(tokenizers.__version__.encode(), digest_size=16)
+    for path in sorted(Path(__file__).parent.glob("*.*")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def data_fingerprint(path: Path) -> str:

@@ -1,19 +1,22 @@
 """From records to samples: one encoder for the eye and for the loss."""
 
-import hashlib
 import random
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, groupby, pairwise
 
 import numpy as np
 
 from engine.errors import DataError
 from engine.randomness import derive_seed
-from engine.text.chat import Rendering, Segment, render_conversation, render_prompt
+from engine.text.chat import MOST_MESSAGES, ChatRenderer
+from engine.text.cutting import Rendering
+from engine.text.fitting import Encoded, Messages, cut_sides, cut_start, drop_turns, last_answer, windows
 from engine.text.records import Message, Record
 from engine.text.sample import Pair, Prompt, Sample, Span
-from engine.text.template import ChatTemplate
-from engine.text.tokenizer import Tokenizer
+from engine.text.template import ChatTemplate, TemplateFailure
+from engine.text.tokenizer import Tokenizer, Tokens
 
 SYSTEM_PROMPTS = (
     "You are a helpful assistant.",
@@ -28,7 +31,6 @@ SYSTEM_PROMPTS = (
     "请先思考，再清楚地作答。",
 )
 """What `system_prompt_ratio` chooses from."""
-
 
 DOUBLE_BOS = "the row begins with two begin-of-text tokens"
 
@@ -56,48 +58,50 @@ class Encoder:
 
     Raises:
         DataError: From the methods: a conversation needs a template and there is none.
+        TemplateFailure: From the methods: the template cannot render the row, or no mask can be made.
     """
 
     def __init__(self, tokenizer: Tokenizer, settings: EncodeSettings, template: str | None = None) -> None:
         self.tokenizer, self.settings = tokenizer, settings
         source = template if template is not None else tokenizer.chat_template
-        self._template = ChatTemplate(source, tokenizer.special_tokens) if source else None
+        self._renderer = ChatRenderer(ChatTemplate(source, tokenizer.special_tokens), tokenizer) if source else None
+        self._markers = frozenset([*tokenizer.control_tokens.values(), *tokenizer.tags.values()])
+        apart = [*tokenizer.tokenize("\n").ids, *tokenizer.tokenize("a").ids]
+        self._adds_space = tokenizer.decode(apart) != "\na"
+        """Whether the tokenizer puts a space before every text (SentencePiece), which no middle of a text has."""
 
     @property
-    def template(self) -> ChatTemplate:
+    def renderer(self) -> ChatRenderer:
         """The chat template in use."""
-        if self._template is None:
+        if self._renderer is None:
             raise DataError(
                 "the tokenizer has no chat template, so it cannot be known which tokens are the assistant's",
                 hint="use a tokenizer with a chat template, or pretrain on running text",
             )
-        return self._template
+        return self._renderer
 
     def encode(self, record: Record) -> list[Sample]:
-        """The samples of a text or a conversation; several where a text is longer than a window.
-
-        Raises:
-            TemplateFailure: The template cannot render the row.
-        """
-        if record.shape == "text":
-            return self.encode_text(record.text, record.row)
-        return self.encode_conversation(record)
+        """The samples of a record: several of a text longer than a window, and both sides of a pair."""
+        match record.shape:
+            case "text":
+                return self.encode_text(record.text, record.row)
+            case "pair":
+                pair = self.encode_pair(record)
+                return [pair.chosen, pair.rejected]
+            case "prompt":
+                return [self.encode_prompt(record).sample]
+            case _:
+                return self.encode_conversation(record)
 
     def encode_text(self, text: str, row: int = 0) -> list[Sample]:
         """Running text between document tokens, in windows that overlap by one token: each token is predicted."""
-        return self._windows(self.document(text, row))
+        return windows(self.document(text, row), self.settings.max_seq_len)
 
     def encode_texts(self, texts: Sequence[str], rows: Sequence[int]) -> list[list[Sample]]:
         """`encode_text` of many texts at once, on all cores."""
         batch = self.tokenizer.tokenize_batch(texts, markers=self.settings.parse_special_tokens)
-        return [self._windows(self._document(ids, row)) for ids, row in zip(batch, rows, strict=True)]
-
-    def _windows(self, whole: Sample) -> list[Sample]:
         length = self.settings.max_seq_len
-        if len(whole) <= length:
-            return [whole]
-        starts = range(0, len(whole) - 1, length - 1)
-        return [_window(whole, start, min(start + length, len(whole))) for start in starts]
+        return [windows(self._document(ids, row), length) for ids, row in zip(batch, rows, strict=True)]
 
     def document(self, text: str, row: int = 0) -> Sample:
         """Running text as one sample, however long."""
@@ -114,163 +118,168 @@ class Encoder:
         body = len(opening) + len(ids)
         bounds = [(0, len(opening), "start"), (len(opening), body, "content"), (body, len(tokens), "end")]
         spans = tuple(Span(first, last, "text", kind) for first, last, kind in bounds if last > first)
-        return Sample(tokens, weights, spans, row)
+        double = (DOUBLE_BOS,) if opening and ids[:1] == opening else ()
+        return Sample(tokens, weights, spans, row, problems=double)
 
     def encode_conversation(self, record: Record) -> list[Sample]:
         """Conversations with the assistant's words trained, cut to the length by whole turns where that is possible.
 
         Where every token is trained, long ones are split into windows instead and nothing is lost.
         """
-        messages = self._augment(record.messages, record.line)
-        samples = self._samples(messages, record)
+        messages = self._augment(record.messages, record)
         if self.settings.train_on == "all":
-            return [window for sample in samples for window in self._windows(sample)]
-        return [self._fit(sample, messages, record, index) for index, sample in enumerate(samples)]
+            whole = self._encode_segments(self.renderer.running(messages, record.tools), record.row).sample
+            return windows(whole, self.settings.max_seq_len)
+        messages, skipped = self._newest(messages)
+        samples = self._conversation(messages, record)
+        if len(samples) == 1:
+            return [self._fit(samples[0], messages, record, skipped, last_only=False)]
+        turns = [index for index, message in enumerate(messages) if message.role == "assistant"]
+        return [
+            self._fit(sample, messages[: turn + 1], record, skipped, last_only=True)
+            for turn, sample in zip(turns, samples, strict=True)
+            if not messages[turn].is_empty
+        ]
 
     def encode_pair(self, record: Record) -> Pair:
-        """Both sides of a pair, with the last assistant turn trained and the same augmentations on both."""
-        sides: list[Sample] = []
-        for messages in (record.messages, record.rejected):
-            side = replace(record, messages=self._augment(messages, record.line))
-            sample = self._samples(side.messages, side)[-1]
-            sides.append(self._cut_tokens(_only_last_turn(sample)))
-        return Pair(sides[0], sides[1])
+        """Both sides of a pair, with the last assistant turn trained and the same augmentations on both.
+
+        Sides that are too long lose the same oldest turns, then the same start of the prompt.
+        """
+        sides = [self._augment(messages, record) for messages in (record.messages, record.rejected)]
+
+        def encode(messages: Messages) -> Encoded:
+            return self._conversation(messages, record, last_only=True)[0]
+
+        encoded = [encode(messages) for messages in sides]
+        ends = [last_answer(messages) for messages in sides]
+        kept = drop_turns(encoded, sides, ends, self.settings.max_seq_len, _or_none(encode))
+        cut = cut_sides([each.sample for each in kept], self.settings.max_seq_len)
+        chosen, rejected = (
+            replace(sample, truncated=len(before.sample) - len(sample))
+            for sample, before in zip(cut, encoded, strict=True)
+        )
+        return Pair(chosen, rejected)
 
     def encode_prompt(self, record: Record) -> Prompt:
-        """A prompt up to where the assistant is to speak; nothing of it is trained."""
-        rendering = render_prompt(record.messages, record.tools, self.template, self.tokenizer)
-        sample = self._encode_segments(rendering, record.row)
-        sample = replace(sample, loss_weights=np.zeros_like(sample.loss_weights))
-        return Prompt(sample, record.answer, record.check)
+        """A prompt up to where the assistant is to speak, without its oldest turns where it is too long."""
+
+        def encode(messages: Messages) -> Encoded:
+            encoded = self._encode_segments(self.renderer.prompt(messages, record.tools), record.row)
+            untrained = np.zeros(len(encoded.sample), dtype=np.float32)
+            return replace(encoded, sample=replace(encoded.sample, loss_weights=untrained))
+
+        encoded = encode(record.messages)
+        length, messages = self.settings.max_seq_len, record.messages
+        kept = drop_turns([encoded], [messages], [len(messages)], length, _or_none(encode))[0].sample
+        sample = cut_start(kept, length)
+        return Prompt(replace(sample, truncated=len(encoded.sample) - len(sample)), record.answer, record.check)
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Token ids for generation, cut as in training."""
-        rendering = render_prompt(messages, None, self.template, self.tokenizer)
-        return [int(token) for token in self._encode_segments(rendering, 0).input_ids]
+        sample = self._encode_segments(self.renderer.prompt(messages), 0).sample
+        return [int(token) for token in sample.input_ids]
 
-    def _augment(self, messages: tuple[Message, ...], line: int) -> tuple[Message, ...]:
+    def _augment(self, messages: Messages, record: Record) -> Messages:
+        """MiniMind's random system prompt, for conversations without one and without tools."""
         ratio = self.settings.system_prompt_ratio
-        if not ratio or messages[0].role == "system":
+        if not ratio or messages[0].role == "system" or record.tools:
             return messages
-        dice = _dice(self.settings.seed, "system", line)
+        dice = _dice(self.settings.seed, "system", record.line)
         return (Message("system", dice.choice(SYSTEM_PROMPTS)), *messages) if dice.random() < ratio else messages
 
-    def _samples(self, messages: Sequence[Message], record: Record) -> list[Sample]:
+    def _newest(self, messages: Messages) -> tuple[Messages, int]:
+        """The newest of very many messages, beginning with a user's, and how many tokens of content that leaves out."""
+        if len(messages) <= MOST_MESSAGES:
+            return messages, 0
+        system = messages[:1] if messages[0].role == "system" else ()
+        first = len(messages) - MOST_MESSAGES + 1
+        first = next((i for i in range(first, len(messages)) if messages[i].role == "user"), first)
+        skipped = [message.content for message in messages[len(system) : first]]
+        return (*system, *messages[first:]), sum(map(len, self.tokenizer.tokenize_batch(skipped)))
+
+    def _conversation(self, messages: Messages, record: Record, *, last_only: bool = False) -> list[Encoded]:
         keep = self.settings.empty_think_ratio
         remove = keep < 1 and _dice(self.settings.seed, "think", record.line).random() >= keep
-        renderings = render_conversation(
-            messages, record.tools, self.template, self.tokenizer, remove_empty_think=remove
-        )
+        renderings = self.renderer.conversation(messages, record.tools, remove_empty_think=remove, last_only=last_only)
         return [self._encode_segments(rendering, record.row) for rendering in renderings]
 
-    def _encode_segments(self, rendering: Rendering, row: int) -> Sample:
+    def _encode_segments(self, rendering: Rendering, row: int) -> Encoded:
+        """Tokenises a rendering: what a model says apart from what it is given, as in generation."""
         ids: list[int] = []
-        weights: list[float] = []
         spans: list[Span] = []
-        for group in _groups(rendering.segments):
-            text = "".join(segment.text for segment in group)
-            starts = np.cumsum([0, *(len(segment.text) for segment in group)])
-            literal = [
-                (int(start) + first, int(start) + last)
-                for segment, start in zip(group, starts, strict=False)
-                for first, last in segment.literal
-            ]
-            tokens = self.tokenizer.tokenize(text, literal=literal)
-            owner = np.searchsorted(starts, [first for first, _ in tokens.offsets], side="right") - 1
-            for index in range(len(group)):
-                count = int(np.count_nonzero(owner == index))
-                if count:
-                    spans.append(Span(len(ids), len(ids) + count, group[index].role, group[index].kind))
-                    ids += [0] * count
-            ids[len(ids) - len(tokens.ids) :] = tokens.ids
-            trained = group[0].trained or self.settings.train_on == "all"
-            weights += [1.0 if trained else 0.0] * len(tokens.ids)
-        weighted = np.array(weights, dtype=np.float32)
-        weighted[:1] = 0
-        whole = self.tokenizer.tokenize("".join(segment.text for segment in rendering.segments)).ids
+        pieces: list[str] = []
+        trained_from: list[tuple[int, int]] = []
+        counts = np.zeros(rendering.segments[-1].message + 1 if rendering.segments else 0, dtype=np.int64)
+        literal_anywhere = False
+        for said, group in groupby(rendering.segments, key=lambda segment: segment.said):
+            segments = list(group)
+            starts, text, literal = [], "", []
+            for segment in segments:
+                starts.append(len(text))
+                literal += [(len(text) + first, len(text) + last) for first, last in segment.literal]
+                text += segment.text
+            tokens = self._tokenize(text, literal, ids)
+            begins = [begin for begin, _ in tokens.offsets]
+            edges = [*accumulate([0, *(bisect_left(begins, start) for start in starts[1:])], max), len(begins)]
+            for segment, (first, last) in zip(segments, pairwise(edges), strict=True):
+                if last > first:
+                    span = Span(len(ids) + first, len(ids) + last, segment.role, segment.kind)
+                    spans.append(span)
+                    counts[segment.message] += last - first
+                    if said and segment.trained:
+                        trained_from.append((span.start, span.end))
+            ids += tokens.ids
+            pieces.append(text)
+            literal_anywhere |= bool(literal)
+        everything = self.settings.train_on == "all"
+        weights = np.full(len(ids), 1.0 if everything else 0.0, dtype=np.float32)
+        for first, last in trained_from:
+            weights[first:last] = 1
+        weights[:1] = 0
+        differs = len(pieces) > 1 or literal_anywhere
+        differs = differs and self.tokenizer.tokenize_batch(["".join(pieces)])[0] != ids
         bos = self.tokenizer.bos_id
         double = (DOUBLE_BOS,) if bos is not None and ids[:2] == [bos, bos] else ()
-        return Sample(
-            np.array(ids, dtype=np.int32), weighted, tuple(spans), row,
-            problems=(*rendering.problems, *double), one_string_differs=whole != ids,
+        sample = Sample(
+            np.array(ids, dtype=np.int32), weights, tuple(spans), row,
+            problems=(*rendering.problems, *double), one_string_differs=differs,
         )  # fmt: skip
+        return Encoded(sample, counts)
 
-    def _fit(self, sample: Sample, messages: tuple[Message, ...], record: Record, index: int) -> Sample:
+    def _tokenize(self, text: str, literal: list[tuple[int, int]], before: list[int]) -> Tokens:
+        """A piece of a longer text: only the text's own beginning, or what follows a marker, may get a space."""
+        if self._adds_space and before and before[-1] not in self._markers:
+            tokens = self.tokenizer.tokenize("\n" + text, literal=[(a + 1, b + 1) for a, b in literal])
+            first = next((i for i, (begin, end) in enumerate(tokens.offsets) if end > 1), len(tokens.ids))
+            if first == len(tokens.ids) or tokens.offsets[first][0] == 1:
+                return Tokens(tokens.ids[first:], [(begin - 1, end - 1) for begin, end in tokens.offsets[first:]])
+        return self.tokenizer.tokenize(text, literal=literal)
+
+    def _fit(self, encoded: Encoded, messages: Messages, record: Record, skipped: int, *, last_only: bool) -> Sample:
         """Drops the oldest turns until the sample fits; cuts tokens only inside the last exchange."""
-        length = self.settings.max_seq_len
-        if len(sample) <= length:
-            return sample
-        system = messages[:1] if messages[0].role == "system" else ()
-        rest = messages[len(system) :]
-        if index == 0:
-            last = max((place for place, message in enumerate(rest) if message.role == "assistant"), default=-1)
-            for place in (place for place, message in enumerate(rest[:last]) if place and message.role == "user"):
-                shorter = self._samples((*system, *rest[place : last + 1]), record)
-                if len(shorter) == 1 and len(shorter[0]) <= length:
-                    return replace(shorter[0], truncated=len(sample) - len(shorter[0]))
-        return self._cut_tokens(sample)
 
-    def _cut_tokens(self, sample: Sample) -> Sample:
-        """Keeps the last tokens up to the end of the last trained one."""
-        length = self.settings.max_seq_len
-        if len(sample) <= length:
-            return sample
-        trained = np.flatnonzero(sample.loss_weights)
-        end = int(trained[-1]) + 1 if len(trained) else len(sample)
-        start = max(0, end - length)
-        return replace(_window(sample, start, end), truncated=len(sample) - (end - start))
+        def encode(fewer: Messages) -> Encoded | None:
+            shorter = self._conversation(fewer, record, last_only=last_only)
+            return shorter[0] if len(shorter) == 1 else None
+
+        length, end = self.settings.max_seq_len, last_answer(messages)
+        kept = drop_turns([encoded], [messages], [end], length, _or_none(encode))[0].sample
+        sample = cut_start(kept, length)
+        return replace(sample, truncated=skipped + len(encoded.sample) - len(sample))
 
 
-def split_key(record: Record) -> float:
-    """A number in [0, 1) by which rows are split; equal for rows that begin with the same prompt.
+def _or_none(encode: Callable[[Messages], Encoded | None]) -> Callable[[Messages], Encoded | None]:
+    """The encoder for fewer messages, which a template may refuse."""
 
-    Duplicates, and longer variants of one conversation, fall on the same side: conversations count by their first
-    user message, running text by its first 256 characters (white space folded).
-    """
-    first = next((message.content for message in record.messages if message.role == "user"), record.text[:1024])
-    folded = " ".join(first.split())
-    key = folded if record.messages else folded[:256]
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") / 2**64
+    def tried(messages: Messages) -> Encoded | None:
+        try:
+            return encode(messages)
+        except TemplateFailure:
+            return None
+
+    return tried
 
 
 def _dice(seed: int, purpose: str, line: int) -> random.Random:
     return random.Random(derive_seed(seed, purpose, line))
-
-
-def _groups(segments: Sequence[Segment]) -> list[list[Segment]]:
-    """Neighbours that are tokenised as one text; a border where training begins or ends, as in generation."""
-    groups: list[list[Segment]] = []
-    for segment in segments:
-        said = segment.trained or (segment.role == "assistant" and segment.kind in ("content", "end"))
-        before = groups[-1][-1] if groups else None
-        joined = before is not None and said == (
-            before.trained or (before.role == "assistant" and before.kind in ("content", "end"))
-        )
-        if joined:
-            groups[-1].append(segment)
-        else:
-            groups.append([segment])
-    return groups
-
-
-def _window(sample: Sample, start: int, end: int) -> Sample:
-    weights = sample.loss_weights[start:end].copy()
-    weights[:1] = 0
-    spans = tuple(
-        Span(max(span.start, start) - start, min(span.end, end) - start, span.role, span.kind)
-        for span in sample.spans
-        if span.start < end and span.end > start
-    )
-    return replace(sample, input_ids=sample.input_ids[start:end], loss_weights=weights, spans=spans)
-
-
-def _only_last_turn(sample: Sample) -> Sample:
-    """Trains the last assistant turn alone: what comes before it is the shared prompt."""
-    trained = np.flatnonzero(sample.loss_weights)
-    if not len(trained):
-        return sample
-    breaks = np.flatnonzero(np.diff(trained) > 1)
-    first = int(trained[breaks[-1] + 1]) if len(breaks) else int(trained[0])
-    weights = sample.loss_weights.copy()
-    weights[:first] = 0
-    return replace(sample, loss_weights=weights)

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from engine.errors import EngineError
 from engine.text.encode import Encoder, EncodeSettings
 from engine.text.records import Chunk, open_records
 from engine.text.store import collect
@@ -18,8 +19,12 @@ def main() -> None:
     job = json.load(sys.stdin)
     encoder = Encoder(Tokenizer.load(job["tokenizer"]), EncodeSettings(**job["settings"]))
     records = open_records(job["data"], mapping=job["mapping"])
-    collect(records.iterate(Chunk(*job["chunk"])), encoder, tuple(job["shapes"])).save(Path(job["out"]))
+    (part,) = collect(records.iterate(Chunk(*job["chunk"])), encoder, tuple(job["shapes"]), sys.maxsize)
+    part.save(Path(job["out"]))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except EngineError as error:
+        sys.exit(str(error))

@@ -1,19 +1,13 @@
 """The training loop: rounds of optimizer steps, with control, events and checkpoints between them."""
 
 import math
-import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-
-from engine.errors import EngineError, Interrupted
-from engine.randomness import derive_seed
+from engine.errors import EngineError
 from engine.runs.checkpoint import load_checkpoint, save_checkpoint, tidy_checkpoints
-from engine.runs.control import ControlReader
+from engine.runs.control import Command, Inbox, StopNow
 from engine.runs.events import (
     CheckpointSaved,
     ControlAcknowledged,
@@ -26,36 +20,20 @@ from engine.runs.events import (
 )
 from engine.runs.folder import RunFolder
 from engine.training.device import Device
-from engine.training.distributed import rank, sum_gradients, sum_over_ranks
-from engine.training.optimizer import load_optimizer_tensors, make_optimizer, optimizer_tensors
+from engine.training.optimizer import load_optimizer_tensors, optimizer_tensors
 from engine.training.precision import Precision
-from engine.training.schedule import learning_rate
-from engine.training.stage import MicroBatch, Stage
+from engine.training.stage import Stage
+from engine.training.state import LoopState, Stopwatch, Window
+from engine.training.update import Outcome, Updater
 
-_PAUSE_POLL = 0.2
-
-
-class _Dropped(Exception):
-    """The step that was being computed is given up; the last boundary is what counts."""
-
-
-@dataclass
-class LoopState:
-    """Where a run stands between two rounds; all of it goes into the checkpoint."""
-
-    step: int = 0
-    round: int = 0
-    tokens: int = 0
-    best: float = math.inf
-    best_step: int = -1
-    non_finite: int = 0
-    skipped: int = 0
-    last: dict[str, float] = field(default_factory=dict)
-    """The newest training and validation numbers, for the summary."""
+_PAUSE_POLL = 0.1
 
 
 class Loop:
     """Trains a stage.
+
+    Between two rounds a run stands at a boundary: there it measures, saves and obeys. Everything that is due at a
+    boundary follows from the state, so a run that was killed between two of these does the rest when it is resumed.
 
     Args:
         stage: What is trained.
@@ -63,7 +41,7 @@ class Loop:
         device: Where.
         precision: How.
         emit: Takes events.
-        interrupt: Set from outside (a signal, a closing app): save the last step boundary and end.
+        inbox: What the run is told.
         peak_flops: Flops a second that the model's matrix shapes reach here, for the utilisation; 0 if unknown.
     """
 
@@ -74,260 +52,197 @@ class Loop:
         device: Device,
         precision: Precision,
         emit: Callable[[Event], None],
-        interrupt: threading.Event,
+        inbox: Inbox,
         peak_flops: float = 0.0,
     ) -> None:
         self.stage, self.state = stage, LoopState()
-        self._run, self._device, self._precision = run, device, precision
-        self._emit, self._interrupt, self._peak_flops = emit, interrupt, peak_flops
-        self._settings = stage.settings.training
-        self._named: list[tuple[str, nn.Parameter]] = [
-            (f"{key}.{name}", parameter)
-            for key, module in stage.modules.items()
-            for name, parameter in module.named_parameters()
-            if parameter.requires_grad
-        ]
-        self._optimizer = make_optimizer(self._named, self._settings)
-        self._control = ControlReader(run.control)
-        self._total = stage.rounds * stage.steps_per_round
-        self._log_interval = self._settings.log_interval
-        self._clock = _Clock()
-        self._stop = False
-        self._evaluated_at = self._saved_at = -1
-
-    @property
-    def total_steps(self) -> int:
+        self.total_steps = stage.rounds * stage.steps_per_round
         """Optimizer steps that the whole run takes."""
-        return self._total
+        self._run, self._device, self._precision = run, device, precision
+        self._emit, self._inbox, self._peak_flops = emit, inbox, peak_flops
+        self._settings = stage.settings.training
+        self._update = Updater(stage, device, precision, self.total_steps)
+        directions = {metric.name: metric.direction for metric in stage.settings.stage.metrics}
+        self._better = directions[stage.best_metric]
+        self._log_interval = self._settings.log_interval
+        self._watch = Stopwatch()
+        self._stop = False
+        self._saved_at = -1
 
-    def restore(self, folder: Any) -> None:
-        """Puts the run where a checkpoint left it.
+    def restore(self, folder: Path) -> None:
+        """Puts the run where a whole checkpoint left it.
 
         Raises:
-            CheckpointError: The checkpoint is damaged or of another model.
+            CheckpointError: The checkpoint is of another model or version.
         """
         tensors, state = load_checkpoint(folder)
+        self.state = LoopState.from_json(state.get("loop", {}))
         self.stage.load_model(folder)
-        load_optimizer_tensors(self._optimizer, self._named, tensors)
+        load_optimizer_tensors(self._update.optimizer, self._update.named, tensors)
         self._precision.load_state(state["scaler"])
         self.stage.load_state(state["stage"])
-        self.state = LoopState(**{**state["loop"], "best": float(state["loop"]["best"])})
-        self._saved_at = self._evaluated_at = self.state.step
+        self._saved_at = self.state.step
 
     def train(self) -> str:
         """Runs to the end, or until it is told to stop.
 
         Returns:
-            `done` or `stopped`; either way the last boundary is saved.
+            `done`, or `stopped` by a command or an interrupt; either way the last boundary is saved.
 
         Raises:
-            Interrupted: The interrupt was set; the last boundary is saved.
             EngineError: Too many non-finite steps in a row, or a checkpoint could not be written.
         """
+        self._watch = Stopwatch()
         try:
-            while self.state.round < self.stage.rounds and not self._obey():
+            while True:
+                self._do_what_is_due()
+                self._obey()
+                if self._stop or self.state.round == self.stage.rounds:
+                    break
                 self._round()
-        except _Dropped:
-            self._stop = True
-        if self._interrupt.is_set():
-            self._save()
-            raise Interrupted(f"interrupted at step {self.state.step}; the checkpoint is saved")
-        if not self._stop and self._evaluated_at != self.state.step:
-            self._evaluate()
+        except StopNow:
+            list(self._commands())
         if self._saved_at != self.state.step:
             self._save()
-        return "stopped" if self._stop else "done"
+        done = self.state.round == self.stage.rounds and self.state.evaluated_at == self.state.step
+        return "done" if done else "stopped"
 
     def _round(self) -> None:
+        """Collects and makes one round's steps. It can be given up until its first step has changed the weights."""
         steps = self.stage.collect(self.state.round)
-        for batches in steps:
-            self._update(batches)
+        for module in self.stage.modules.values():
+            module.train()
+        for number, batches in enumerate(steps):
+            self._account(self._update(self.state.step, batches, _go_on if number else self._inbox.hurry))
         self.state.round += 1
-        settings, step = self._settings, self.state.step
-        if settings.eval_interval and step % settings.eval_interval == 0:
+
+    def _do_what_is_due(self) -> None:
+        state, settings = self.state, self._settings
+        last = state.round == self.stage.rounds
+        if (last or self._due(settings.eval_interval)) and state.evaluated_at != state.step:
             self._evaluate()
-        if settings.save_interval and step % settings.save_interval == 0 and self._saved_at != step:
-            self._save()
+        # what went bad may not displace a good checkpoint
+        if self._due(settings.save_interval) and self._saved_at != state.step and not state.non_finite:
+            if self._update.weights_finite():
+                self._save()
+            else:
+                self._emit(Warned(name="weights_not_finite", message="no checkpoint was saved", step=state.step))
 
-    def _update(self, batches: Sequence[MicroBatch]) -> None:
-        """One optimizer step over all its micro-batches."""
-        stage, state, settings = self.stage, self.state, self._settings
-        rate = learning_rate(settings, state.step, self._total)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        counts: dict[str, float] = {}
-        for batch in batches:
-            for name, count in stage.counts(batch).items():
-                counts[name] = counts.get(name, 0.0) + count
-        counts = sum_over_ranks(counts, self._device.torch_device)
-        losses = [self._backward(index, batch, counts) for index, batch in enumerate(batches)]
-        parameters = [parameter for _, parameter in self._named]
-        sum_gradients(parameters)
-        self._precision.scaler.unscale_(self._optimizer)
-        limit = settings.grad_clip or math.inf
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit, foreach=True))
-        values = [float(loss) for loss in losses]
-        scaling = self._precision.scaler.is_enabled()
-        if all(map(math.isfinite, values)) and (math.isfinite(norm) or scaling):
-            self._precision.scaler.step(self._optimizer)
-            state.non_finite = 0
-            state.skipped += not math.isfinite(norm)
-        else:
-            self._skip(batches, values)
-        self._precision.scaler.update()
-        self._optimizer.zero_grad(set_to_none=True)
+    def _due(self, interval: int) -> bool:
+        """Whether a multiple of the interval lies in the round behind."""
+        step = self.state.step
+        return bool(interval and step and step // interval != (step - self.stage.steps_per_round) // interval)
+
+    def _account(self, outcome: Outcome) -> None:
+        """Notes a step that was taken, and reports it where one is due."""
+        state = self.state
         state.step += 1
-        self._account(batches, sum(values), rate, norm)
+        state.skipped += not outcome.applied
+        state.non_finite = state.non_finite + 1 if outcome.non_finite else 0
+        state.tokens += sum(each.tokens for each in outcome.measures)
+        state.window.count(outcome.measures)
+        state.last |= {"loss": outcome.loss}
+        if outcome.non_finite:
+            self._complain(outcome)
+        if state.step % self._log_interval == 0 or state.step == self.total_steps:
+            self._report(outcome)
 
-    def _backward(self, index: int, batch: MicroBatch, counts: dict[str, float]) -> Tensor:
-        if self._interrupt.is_set():
-            self._optimizer.zero_grad(set_to_none=True)
-            raise _Dropped
-        torch.manual_seed(derive_seed(self._settings.seed, "dropout", self.state.step, index, rank()))
-        with self._precision.autocast():
-            terms = self.stage.loss(batch)
-        parts = [term.sum * (term.coefficient / counts[name]) for name, term in terms.items() if counts[name]]
-        loss = torch.stack(parts).sum()
-        self._precision.backward(loss)
-        return loss.detach()
-
-    def _skip(self, batches: Sequence[MicroBatch], values: list[float]) -> None:
-        """The step is left out, named with its rows; too many in a row end the run."""
-        guilty = [batch for batch, value in zip(batches, values, strict=True) if not math.isfinite(value)]
-        what = "loss" if guilty else "gradient"
-        rows = sorted({int(row) for batch in guilty or batches for row in batch.rows})
-        self.state.non_finite += 1
-        self.state.skipped += 1
-        self._emit(NonFiniteStep(step=self.state.step, what=what, rows=rows))
-        if self.state.non_finite >= self._settings.max_non_finite:
+    def _complain(self, outcome: Outcome) -> None:
+        """Names a step that was left out with its rows; too many in a row end the run."""
+        state, what = self.state, outcome.non_finite
+        self._emit(NonFiniteStep(step=state.step, what=what, rows=outcome.rows))
+        if state.non_finite >= self._settings.max_non_finite:
+            steps = self._run.checkpoint_steps()
+            kept = f"{self._run.name}@{steps[-1]}" if steps else "none was saved yet"
             raise EngineError(
-                f"{self.state.non_finite} steps in a row had a non-finite {what}; the last at step {self.state.step}",
-                where=f"rows {', '.join(map(str, rows[:8]))}",
-                hint="lower learning_rate, add warmup_steps, or use dtype=float32; "
-                f"the last good checkpoint: {self._last_checkpoint()}",
+                f"{state.non_finite} steps in a row had a non-finite {what}; the last was step {state.step}",
+                where=f"rows {', '.join(map(str, outcome.rows[:8]))}",
+                hint=f"lower learning_rate, add warmup_steps, or use dtype=float32; the last good checkpoint: {kept}",
             )
 
-    def _last_checkpoint(self) -> str:
-        steps = self._run.checkpoint_steps()
-        return f"{self._run.name}@{steps[-1]}" if steps else "none was saved yet"
-
-    def _account(self, batches: Sequence[MicroBatch], loss: float, rate: float, norm: float) -> None:
-        clock, state = self._clock, self.state
-        tokens = sum(len(batch.input_ids) for batch in batches)
-        state.tokens += tokens
-        clock.tokens += tokens
-        clock.slots += sum(batch.slots for batch in batches)
-        clock.trained += sum(int((batch.loss_weights > 0).sum()) for batch in batches)
-        clock.flops += sum(self.stage.flops(batch) for batch in batches)
-        state.last |= {"loss": loss}
-        if state.step % self._log_interval and state.step != self._total:
-            return
-        seconds = clock.seconds()
+    def _report(self, outcome: Outcome) -> None:
+        state, scaler = self.state, self._precision.scaler
+        state.window.seconds += self._watch.lap()
         metrics = {
-            "loss": loss,
-            "learning_rate": rate,
-            "grad_norm": norm,
-            "tokens_per_second": clock.tokens / seconds,
-            "trained_share": clock.trained / max(clock.tokens, 1),
-            "padding_share": 1 - clock.tokens / max(clock.slots, 1),
+            "loss": outcome.loss,
+            **(outcome.terms if len(outcome.terms) > 1 else {}),
+            "learning_rate": outcome.rate,
+            "grad_norm": outcome.norm,
+            **state.window.metrics(self._peak_flops),
             "memory_bytes": float(self._device.memory_in_use()),
-            **({"mfu": clock.flops / seconds / self._peak_flops} if self._peak_flops else {}),
-            **({"loss_scale": self._precision.scaler.get_scale()} if self._precision.scaler.is_enabled() else {}),
+            **({"loss_scale": scaler.get_scale()} if scaler.is_enabled() else {}),
             **self.stage.metrics(),
         }
-        state.last |= {"tokens_per_second": metrics["tokens_per_second"]}
-        self._emit(Step(step=state.step, epoch=self.stage.epoch(state.round), tokens=state.tokens, metrics=metrics))
-        self._clock = _Clock()
+        state.seconds += state.window.seconds
+        state.window = Window()
+        epoch = self.stage.epoch(state.round + 1)
+        self._emit(Step(step=state.step, epoch=epoch, tokens=state.tokens, metrics=metrics))
 
     def _evaluate(self) -> None:
         """Measures and asks; a new best is saved."""
-        with self._clock.stopped():
+        state = self.state
+        with self._watch.stopped():
             result = self.stage.evaluate()
-        step, state = self.state.step, self.state
-        self._evaluated_at = step
+        state.evaluated_at = state.step
         state.last |= result.metrics
         if result.metrics:
-            self._emit(Evaluated(step=step, metrics=result.metrics))
+            self._emit(Evaluated(step=state.step, metrics=result.metrics))
         for said in result.said:
-            self._emit(Sampled(step=step, prompt=said.prompt, text=said.text, stop_reason=said.stop_reason))
-        value = result.metrics.get(self.stage.best_metric, math.inf)
-        if value < state.best:
-            state.best, state.best_step = value, step
+            self._emit(Sampled(step=state.step, prompt=said.prompt, text=said.text, stop_reason=said.stop_reason))
+        value = result.metrics.get(self.stage.best_metric, math.nan)
+        if math.isfinite(value) and (state.best is None or (value - state.best) * self._better > 0):
+            state.best, state.best_step = value, state.step
             self._save()
 
     def _save(self) -> None:
         """Writes a checkpoint of the boundary that the run stands at."""
         state, began = self.state, time.monotonic()
-        with self._clock.stopped():
+        state.window.seconds += self._watch.lap()
+        best = None if state.best_step < 0 else state.best_step
+        with self._watch.stopped():
             path = save_checkpoint(
                 self._run,
                 state.step,
                 self.stage.save_model,
-                optimizer_tensors(self._optimizer, self._named),
-                {
-                    "loop": {**vars(state), "best": repr(state.best)},
-                    "scaler": self._precision.state(),
-                    "stage": self.stage.state(),
-                },
+                optimizer_tensors(self._update.optimizer, self._update.named),
+                {"loop": state.to_json(), "scaler": self._precision.state(), "stage": self.stage.state()},
+                best,
             )
-            best = state.best_step == state.step
-            tidy_checkpoints(self._run, self._settings.keep_checkpoints, state.best_step)
+            tidy_checkpoints(self._run, self._settings.keep_checkpoints, best)
         self._saved_at = state.step
-        self._emit(CheckpointSaved(step=state.step, path=str(path), best=best, seconds=time.monotonic() - began))
+        seconds = time.monotonic() - began
+        self._emit(CheckpointSaved(step=state.step, path=str(path), best=best == state.step, seconds=seconds))
 
-    def _obey(self) -> bool:
-        """Follows control commands; true when the run is to end."""
+    def _obey(self) -> None:
+        """Follows control commands; waits while the run is paused."""
         paused = False
         while True:
-            for identity, command, value in self._control.poll():
-                self._emit(ControlAcknowledged(id=identity, command=command, step=self.state.step))
-                paused = command == "pause" or (paused and command in ("save", "evaluate", "set_log_interval"))
-                if command in ("stop", "stop_now"):
-                    self._stop = True
-                elif command == "save":
-                    self._save()
-                elif command == "evaluate":
-                    self._evaluate()
-                elif command == "set_log_interval" and isinstance(value, int) and value > 0:
-                    self._log_interval = value
-            if self._stop or self._interrupt.is_set():
-                return True
-            if not paused:
-                return False
-            with self._clock.stopped():
+            for command in self._commands():
+                match command.name:
+                    case "pause":
+                        paused = True
+                    case "continue":
+                        paused = False
+                    case "stop" | "stop_now":
+                        self._stop = True
+                    case "save":
+                        self._save()
+                    case "evaluate":
+                        self._evaluate()
+                    case "set_log_interval" if command.value:
+                        self._log_interval = max(1, command.value)
+            self._stop = self._stop or self._inbox.interrupt.is_set()
+            if self._stop or not paused:
+                return
+            with self._watch.stopped():
                 time.sleep(_PAUSE_POLL)
 
-    def warn(self, name: str, message: str) -> None:
-        """Emits a named warning at the present step."""
-        self._emit(Warned(name=name, message=message, step=self.state.step))
+    def _commands(self) -> Iterator[Command]:
+        """What the run was told since the last time, each acknowledged."""
+        for command in self._inbox.take():
+            self._emit(ControlAcknowledged(id=command.id, command=command.name, step=self.state.step))
+            yield command
 
 
-class _Clock:
-    """Counts what was done since the last report, and the time that training itself took."""
-
-    def __init__(self) -> None:
-        self.tokens = self.slots = self.trained = 0
-        self.flops = 0.0
-        self._began, self._away = time.perf_counter(), 0.0
-
-    def seconds(self) -> float:
-        """Seconds since the last report, less the time spent away from training."""
-        return max(time.perf_counter() - self._began - self._away, 1e-9)
-
-    def stopped(self) -> "_Pause":
-        """A context whose time does not count as training."""
-        return _Pause(self)
-
-    def add_away(self, seconds: float) -> None:
-        self._away += seconds
-
-
-class _Pause:
-    def __init__(self, clock: _Clock) -> None:
-        self._clock = clock
-
-    def __enter__(self) -> None:
-        self._began = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._clock.add_away(time.perf_counter() - self._began)
+def _go_on() -> None:
+    """Where a round can no longer be given up."""

@@ -2,33 +2,41 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from engine.settings.profile import Settings
 
 
-class MicroBatch(Protocol):
-    """What the loop knows of a micro-batch: its size and where it comes from."""
+@dataclass(frozen=True)
+class Measures:
+    """What can be known of a micro-batch before its forward pass.
 
-    @property
-    def input_ids(self) -> NDArray[Any]: ...
+    Attributes:
+        counts: How much of each loss term it holds, by the term's name: tokens, sequences, pairs.
+        tokens: Tokens read.
+        trained: Tokens with a weight.
+        slots: What it would take as padded rows.
+        flops: Floating point operations of its matrix products, forward and backward.
+        rows: The rows of the data in it, to be named if it turns out bad.
+    """
 
-    @property
-    def loss_weights(self) -> NDArray[Any]: ...
-
-    @property
-    def rows(self) -> NDArray[Any]: ...
-
-    @property
-    def slots(self) -> int: ...
+    counts: dict[str, float]
+    tokens: int
+    trained: int
+    slots: int
+    flops: float
+    rows: Sequence[int]
 
 
 @dataclass(frozen=True)
 class Term:
-    """One term of the loss: a sum over a micro-batch. The loop divides it by the term's count over the whole step."""
+    """One term of the loss: a sum over a micro-batch. The loop divides it by the term's count over the whole step.
+
+    A coefficient of 0 makes it a figure that is reported and not trained on, such as the share of clipped ratios.
+    """
 
     sum: Tensor
     coefficient: float = 1.0
@@ -57,34 +65,42 @@ class Stage(Protocol):
     A run is a sequence of rounds. `collect(round)` makes the data of a round: from the sampler, or by rollouts,
     rewards and advantages. It returns the round's optimizer steps, each a list of micro-batches: one step for
     supervised stages, several passes over the same rollouts for reinforcement learning. Checkpoints lie between
-    rounds, so nothing that was collected needs to be saved.
+    rounds, so nothing that was collected needs to be saved; what a round collects is a function of the weights, the
+    seed and the round's number, so a resume collects it again.
 
-    `counts(batch)` says how much of each term a micro-batch holds, before its forward pass. `loss(batch)` gives the
-    terms' sums. The loop divides each sum by its term's count over all micro-batches and ranks of the optimizer step.
+    A micro-batch is the stage's own affair: the loop asks for its `measure` and its `loss`, nothing else. Several
+    optimizer steps may name the same micro-batches, so what a rollout knew of itself (old log-probabilities,
+    advantages) travels in them. Each term's sum is divided by the term's count over all micro-batches and ranks of the
+    optimizer step.
+
+    Long work in `collect` and `evaluate` calls `Inbox.hurry` now and then, so that a run can be told to end; both
+    happen where the weights are those of a checkpoint. They leave modules in whatever mode they like: the loop
+    switches to training before a round's first step.
     """
 
     settings: Settings
     modules: Mapping[str, nn.Module]
-    """What is trained or kept beside it; `model` is saved as the checkpoint's Hugging Face folder."""
+    """What is trained, by name. Frozen companions (references, teachers) are the stage's own."""
     rounds: int
     steps_per_round: int
     best_metric: str
-    """The evaluation metric by which the best checkpoint is chosen; lower is better."""
+    """The metric of an evaluation by which the best checkpoint is chosen. The registry's table of metrics says whether
+    higher is better."""
 
-    def collect(self, round: int) -> Sequence[Sequence[MicroBatch]]: ...
+    def collect(self, round: int) -> Sequence[Sequence[Any]]: ...
 
-    def counts(self, batch: Any) -> dict[str, float]: ...
+    def measure(self, batch: Any) -> Measures: ...
 
     def loss(self, batch: Any) -> dict[str, Term]: ...
 
     def evaluate(self) -> Evaluation: ...
 
-    def epoch(self, round: int) -> float: ...
-
-    def flops(self, batch: Any) -> float: ...
+    def epoch(self, round: int) -> float:
+        """Passes over the data that lie behind before this round."""
+        ...
 
     def metrics(self) -> dict[str, float]:
-        """What the stage itself has to report of the last optimizer step."""
+        """What the stage itself has to report of the last round, beside the terms of its loss."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -93,10 +109,10 @@ class Stage(Protocol):
 
     def load_state(self, state: dict[str, Any]) -> None: ...
 
-    def save_model(self, folder: Any) -> None:
+    def save_model(self, folder: Path) -> None:
         """Writes the checkpoint's model files into a folder."""
         ...
 
-    def load_model(self, folder: Any) -> None:
+    def load_model(self, folder: Path) -> None:
         """Reads them back, every tensor accounted for."""
         ...

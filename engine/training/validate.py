@@ -36,20 +36,23 @@ def held_out_loss(
     weight = model.head_weight
     nats = weighted = text_nats = 0.0
     tokens = text_bytes = 0
-    training, _ = model.training, model.eval()
-    for batch in batches:
-        moved = to_device(batch, weight.device)
-        with autocast:
-            hidden = model(moved.tokens, moved.positions, moved.attention)
-        losses = token_losses(hidden[moved.sources], weight, moved.targets, dtype=dtype).double().cpu().numpy()
-        weights = moved.weights.double().cpu().numpy()
-        size = byte_lengths[moved.targets.cpu().numpy()]
-        nats += float((losses * weights).sum())
-        weighted += float(weights.sum())
-        text_nats += float(losses[size > 0].sum())
-        text_bytes += int(size.sum())
-        tokens += len(losses)
-    model.train(training)
+    training = model.training
+    model.eval()
+    try:
+        for batch in batches:
+            moved = to_device(batch, weight.device)
+            with autocast:
+                hidden = model(moved.tokens, moved.positions, moved.attention)
+            losses = token_losses(hidden[moved.sources], weight, moved.targets, dtype=dtype).cpu().double().numpy()
+            weights = moved.weights.cpu().double().numpy()
+            size = byte_lengths[moved.targets.cpu().numpy()]
+            nats += float((losses * weights).sum())
+            weighted += float(weights.sum())
+            text_nats += float(losses[size > 0].sum())
+            text_bytes += int(size.sum())
+            tokens += len(losses)
+    finally:
+        model.train(training)
     if not weighted:
         return {}
     loss = nats / weighted

@@ -7,6 +7,7 @@ from textual.events import Click
 from textual.widgets import Static
 
 from engine.clean import clean
+from minimind_tui.widgets.states import MUTED
 
 AREAS = {"home": "Home", "train": "Train", "chat": "Chat"}
 """The areas by mode, in the order of their number keys."""
@@ -17,7 +18,7 @@ class AreaTab(Static):
 
     def __init__(self, area: str, *, current: bool) -> None:
         number = list(AREAS).index(area) + 1
-        super().__init__(Content.assemble((f"{number} ", "$text-muted"), AREAS[area]), classes="-on" if current else "")
+        super().__init__(Content.assemble((f"{number} ", MUTED), AREAS[area]), classes="-on" if current else "")
         self._area = area
 
     async def on_click(self, event: Click) -> None:

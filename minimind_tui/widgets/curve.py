@@ -1,8 +1,10 @@
 """One chart of one metric, drawn by plotext into strips."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from rich.segment import Segment
+from textual.content import Content
 from textual.geometry import Size
 from textual.strip import Strip
 from textual.widget import Widget
@@ -17,14 +19,14 @@ class Curve(Widget):
     A drawing is kept until the size, the data or a switch changes; drawing costs what the downsampled window costs.
     """
 
-    COMPONENT_CLASSES = {"curve--axis", "curve--first", "curve--second"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"curve--axis", "curve--first", "curve--second"}
 
     DEFAULT_CSS = """
     Curve {
-        border: round $border-blurred;
+        border: round $foreground 30%;
         border-title-color: $text;
-        border-subtitle-color: $text-muted;
-        & > .curve--axis { color: $text-muted; }
+        border-subtitle-color: $foreground 60%;
+        & > .curve--axis { color: $foreground 60%; }
         & > .curve--first { color: $primary; text-style: bold; }
         & > .curve--second { color: $warning; text-style: bold; }
     }
@@ -41,7 +43,7 @@ class Curve(Widget):
         self, title: str, subtitle: str, series: Sequence[Series], *, log_y: bool = False, whole: bool = True
     ) -> None:
         """Shows these curves; nothing is drawn again where nothing has changed."""
-        self.border_title, self.border_subtitle = title, subtitle
+        self.border_title, self.border_subtitle = Content(title), Content(subtitle)
         self._series, self._log_y, self._whole = list(series), log_y, whole
         if self._key() != self._drawn_for:
             self.refresh()
@@ -58,7 +60,7 @@ class Curve(Widget):
     def _draw(self, size: Size) -> list[Strip]:
         windows = [one.window(size.width, whole=self._whole) for one in self._series]
         if not any(windows):
-            return self._empty(size)
+            return self._message("no points yet", size)
         try:
             rows = draw(windows, size.width, size.height, log_y=self._log_y)
         except (ArithmeticError, ValueError) as error:
@@ -67,14 +69,9 @@ class Curve(Widget):
         styles = [base + self.get_component_rich_style(f"curve--{name}", partial=True) for name in ("first", "second")]
         axis = base + self.get_component_rich_style("curve--axis", partial=True)
         return [
-            Strip(
-                [Segment(text, axis if role == AXIS else styles[min(role, 1)]) for text, role in row], size.width
-            )
+            Strip([Segment(text, axis if role == AXIS else styles[min(role, 1)]) for text, role in row], size.width)
             for row in rows
         ]
-
-    def _empty(self, size: Size) -> list[Strip]:
-        return self._message("no points yet", size)
 
     def _message(self, text: str, size: Size) -> list[Strip]:
         style = self.rich_style + self.get_component_rich_style("curve--axis", partial=True)

@@ -12,14 +12,15 @@ from textual.widgets import Static
 from engine.clean import clean
 from engine.runs.events import Sampled
 from minimind_tui.history import ERROR, WARNING, Line, RunHistory
-from minimind_tui.widgets.vim import VimScroll
+from minimind_tui.widgets.states import MUTED
+from minimind_tui.widgets.vim import FollowScroll, VimScroll
 
 _LINES, _SAMPLES, _SAMPLE_LENGTH = 300, 60, 400
 _STYLES = {WARNING: "$warning", ERROR: "$error"}
 _CONTROL_TAG = re.compile(r"<\|[^|<>\s]{1,40}\|>")
 
 
-class LogPane(VimScroll):
+class LogPane(FollowScroll):
     """What happened, the newest at the bottom; it follows until it is scrolled up, and again at the end."""
 
     def compose(self) -> ComposeResult:
@@ -28,7 +29,6 @@ class LogPane(VimScroll):
     def on_mount(self) -> None:
         self.border_title = "Log"
         self._shown: tuple[object, ...] = ()
-        self.anchor()
 
     def show(self, history: RunHistory) -> None:
         """Shows a run's log."""
@@ -37,11 +37,16 @@ class LogPane(VimScroll):
             return
         self._shown = key
         self.query_one(Static).update(Content("\n").join(map(_line, history.log[-_LINES:])))
+        self.follow()
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        self.border_subtitle = "" if self.following else "held: G follows again"
 
 
 def _line(line: Line) -> Content:
     clock = time.strftime("%H:%M:%S ", time.localtime(line.time))
-    return Content.assemble((clock, "$text-muted"), (line.text, _STYLES.get(line.level, "")))
+    return Content.assemble((clock, MUTED), (line.text, _STYLES.get(line.level, "")))
 
 
 class SamplesPane(VimScroll):
@@ -66,15 +71,13 @@ class SamplesPane(VimScroll):
 
 def _samples(samples: Sequence[Sampled]) -> Content:
     if not samples:
-        return Content.styled("none yet: they come with each evaluation (e: evaluate now)", "$text-muted")
+        return Content.styled("none yet: they come with each evaluation (e: evaluate now)", MUTED)
     parts: list[Content] = []
     for step, group in groupby(reversed(samples), key=lambda sample: sample.step):
         parts.append(Content.styled(f"step {step:,}", "$accent bold"))
         for sample in reversed(list(group)):
             end = "" if sample.stop_reason == "stop" else " …"
-            parts.append(
-                Content.assemble((f"{one_line(sample.prompt)} ", "$text-muted"), "→ ", one_line(sample.text) + end)
-            )
+            parts.append(Content.assemble((f"{one_line(sample.prompt)} ", MUTED), "→ ", one_line(sample.text) + end))
     return Content("\n").join(parts)
 
 

@@ -6,16 +6,9 @@ from textual.widgets import Static
 from engine.settings.registry import STAGES
 from minimind_tui.figures import duration, number, share, size
 from minimind_tui.live import Live
+from minimind_tui.widgets.states import MUTED, content_style
 
-STATE_STYLES = {
-    "running": "$success",
-    "done": "$success",
-    "paused": "$warning",
-    "stopping": "$warning",
-    "stopped": "$warning",
-    "interrupted": "$warning",
-    "failed": "$error",
-}
+_NOTHING = "No run to show.\n[b]n[/b] starts one, [b]1[/b] leads to the runs there are."
 
 
 class ProgressPanel(Static):
@@ -24,15 +17,15 @@ class ProgressPanel(Static):
     def show(self, live: Live | None, *, note: str = "") -> None:
         """Shows a run; `note` is added to its name."""
         if live is None:
-            self.border_title, self.border_subtitle = "No run", ""
-            self.update(Content.from_markup("Press [b]n[/b] to start one, or open a run on the Home screen."))
+            self.border_title, self.border_subtitle = "Run", ""
+            self.update(Content.from_markup(_NOTHING))
             return
         history, state = live.history, live.state
         started = history.started
         stage = STAGES[started.stage].title if started and started.stage in STAGES else ""
         # A border title reads markup in a str, none in a Content.
         self.border_title = Content("  ".join(part for part in (live.name, stage, note) if part))
-        self.border_subtitle = Content.styled(state, STATE_STYLES.get(state, "$text-muted"))
+        self.border_subtitle = Content.styled(state, content_style(state))
         width = max(20, self.content_size.width)
         self.update(Content("\n").join([self._bar(live, width), self._numbers(live), self._machine(live)]))
 
@@ -73,4 +66,4 @@ class ProgressPanel(Static):
             parts.append(f"{share(trained)} trained")
         if (started := history.started) is not None and started.parameters:
             parts += [f"{number(started.parameters)} parameters", f"{started.dtype} {started.device}"]
-        return Content.styled(" · ".join(parts), "$text-muted")
+        return Content.styled(" · ".join(parts), MUTED)

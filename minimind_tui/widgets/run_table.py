@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from textual.content import Content
+from rich.text import Text
 
 from engine.clean import clean
 from minimind_tui.library import RunSummary
 from minimind_tui.widgets.ladder import best_text
-from minimind_tui.widgets.progress_panel import STATE_STYLES
+from minimind_tui.widgets.states import cell_style
 from minimind_tui.widgets.vim import VimTable
 
 
@@ -17,7 +17,6 @@ class RunTable(VimTable):
     def on_mount(self) -> None:
         self.border_title = "Runs"
         self.cursor_type = "row"
-        self.add_columns("name", "stage", "state", "step", "best")
         self._runs: list[RunSummary] = []
 
     @property
@@ -32,15 +31,16 @@ class RunTable(VimTable):
             return
         name = self.selected.name if self.selected else ""
         self._runs = list(runs)
-        self.clear()
-        for summary in runs:
-            total = f"/{summary.total:,}" if summary.total else ""
-            self.add_row(
-                clean(summary.name, newlines=False),
-                summary.stage,
-                Content.styled(summary.state, STATE_STYLES.get(summary.state, "")),
-                f"{summary.step:,}{total}",
-                best_text(summary),
-                key=str(summary.run.path),
-            )
+        self.fill(("name", "stage", "state", "step", "best"), [_row(summary) for summary in runs])
         self.move_cursor(row=next((row for row, one in enumerate(runs) if one.name == name), 0))
+
+
+def _row(summary: RunSummary) -> list[Text]:
+    total = f"/{summary.total:,}" if summary.total else ""
+    return [
+        Text(clean(summary.name, newlines=False)),
+        Text(summary.stage),
+        Text(summary.state, cell_style(summary.state)),
+        Text(f"{summary.step:,}{total}"),
+        Text(best_text(summary)),
+    ]

@@ -46,7 +46,12 @@ def texts(tmp_path):
 def talks(tmp_path):
     path = tmp_path / "talks.jsonl"
     rows = [
-        {"messages": [{"role": "user", "content": f"Is {p} a {j}?"}, {"role": "assistant", "content": f"{p} is a {j}."}]}
+        {
+            "messages": [
+                {"role": "user", "content": f"Is {p} a {j}?"},
+                {"role": "assistant", "content": f"{p} is a {j}."},
+            ]
+        }
         for p in PEOPLE
         for j in JOBS
     ]
@@ -91,7 +96,9 @@ def test_the_ladder_from_text_to_chat(engine, texts, talks, words, tmp_path):
     assert shown["checkpoint"] == tuned["checkpoint"]
     assert shown["state"] == "done" and shown["step"] == 40
     assert shown["settings"]["hidden_size"] == {"value": 32, "origin": "inherited base", "section": "model"}
-    answer = engine("chat", "tuned", "--prompt", "Is Mira a tailor?", "--temperature", 0, "--max-new-tokens", 12, "--json")
+    answer = engine(
+        "chat", "tuned", "--prompt", "Is Mira a tailor?", "--temperature", 0, "--max-new-tokens", 12, "--json"
+    )
     assert answer.keys() == {"text", "tokens", "tokens_per_second", "stop_reason"}
     assert answer["stop_reason"] in ("stop", "length") and 0 < answer["tokens"] <= 12
     measured = engine("eval", "tuned", "--data", talks, "--max-rows", 8, "--max-new-tokens", 16, "--json")
@@ -198,7 +205,10 @@ def test_profiles_can_be_listed_shown_checked_and_compared(engine):
     shown = engine("profile", "show", "minimind3/sft", "--json")
     assert shown["settings"]["learning_rate"]["value"] == 1e-5
     assert shown["settings"]["learning_rate"]["origin"] == "profile minimind3/sft"
-    assert engine("profile", "diff", "minimind2/sft", "minimind3/sft", "--json")["max_seq_len"] == {"one": 340, "other": 768}
+    assert engine("profile", "diff", "minimind2/sft", "minimind3/sft", "--json")["max_seq_len"] == {
+        "one": 340,
+        "other": 768,
+    }
     out, _ = engine("profile", "check", "cpu/sft")
     assert "valid" in out
 

@@ -1,0 +1,108 @@
+"""A run's parts: its samples, its model and its stage."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.model.config import ModelConfig, YaRN
+from engine.model.families import load_pretrained
+from engine.model.transformer import Transformer
+from engine.randomness import derive_seed
+from engine.runs.folder import RunFolder
+from engine.settings.model import ModelSettings
+from engine.settings.profile import Settings
+from engine.settings.registry import StageInfo
+from engine.text.cache import CacheRequest, load_samples
+from engine.text.encode import EncodeSettings
+from engine.text.store import SampleStore
+from engine.text.tokenizer import Tokenizer
+
+
+def model_config(shape: ModelSettings, vocab_size: int) -> ModelConfig:
+    """The model that the settings describe."""
+    return ModelConfig(
+        vocab_size=vocab_size,
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.num_hidden_layers,
+        num_attention_heads=shape.num_attention_heads,
+        num_key_value_heads=shape.num_key_value_heads,
+        head_dim=shape.resolved_head_dim,
+        intermediate_size=shape.resolved_intermediate_size,
+        max_position_embeddings=shape.max_position_embeddings,
+        rope_theta=shape.rope_theta,
+        rope_scaling=_stretched(shape),
+        rms_norm_eps=shape.rms_norm_eps,
+        qk_norm=shape.qk_norm,
+        attention_bias="qkv" if shape.attention_bias else "none",
+        tie_word_embeddings=shape.tie_word_embeddings,
+        dropout=shape.dropout,
+    )
+
+
+def _stretched(shape: ModelSettings) -> YaRN | None:
+    return YaRN(shape.rope_scaling_factor, shape.rope_scaling_length) if shape.rope_scaling_factor > 1 else None
+
+
+def build_model(settings: Settings) -> Transformer:
+    """The start checkpoint's model, or random weights that are a function of the seed."""
+    shape = settings.model
+    if settings.data.start_from:
+        loaded = load_pretrained(settings.data.start_from)
+        scaling = loaded.config.rope_scaling or _stretched(shape)
+        model = Transformer(replace(loaded.config, dropout=shape.dropout, rope_scaling=scaling))
+        model.load_state_dict(loaded.state_dict())
+        return model
+    torch.manual_seed(derive_seed(settings.training.seed, "weights"))
+    assert shape.vocab_size is not None
+    return Transformer(model_config(shape, shape.vocab_size))
+
+
+def compile_model(model: Transformer) -> None:
+    """Compiles in place what works row by row, for any number of rows; names in the state_dict stay as they are.
+
+    Attention is planned for every batch from its documents' lengths: compiled, it would be compiled again for each.
+    """
+    for block in model.model.layers:
+        for name in ("input_layernorm", "post_attention_layernorm", "mlp"):
+            block.get_submodule(name).compile(dynamic=True)
+    model.model.norm.compile(dynamic=True)
+
+
+def encode_settings(settings: Settings) -> EncodeSettings:
+    """How the run's records become samples."""
+    data = settings.data
+    return EncodeSettings(
+        max_seq_len=data.max_seq_len,
+        train_on=settings.stage.train_on,
+        parse_special_tokens=data.parse_special_tokens,
+        system_prompt_ratio=data.system_prompt_ratio,
+        empty_think_ratio=data.empty_think_ratio,
+        seed=settings.training.seed,
+    )
+
+
+def load_data(
+    run: RunFolder, settings: Settings, tokenizer: Tokenizer, progress: Callable[[float], None]
+) -> SampleStore:
+    """The run's samples, from the cache or encoded now."""
+    data = settings.data
+    request = CacheRequest(
+        data=Path(data.data),
+        tokenizer=run.tokenizer,
+        settings=encode_settings(settings),
+        mapping=data.mapping,
+        max_rows=data.max_rows,
+        shapes=settings.stage.reads,
+    )
+    return load_samples(request, tokenizer, progress)
+
+
+def implementation(stage: StageInfo) -> Callable[..., Any]:
+    """What carries a stage out, loaded now."""
+    module, _, name = stage.implementation.partition(":")
+    found: Callable[..., Any] = getattr(import_module(module), name)
+    return found

@@ -1,0 +1,239 @@
+"""Begins runs, carries them out, and goes on with them."""
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from engine.errors import Interrupted, UserError
+from engine.runs.checkpoint import newest_whole, set_aside, sweep
+from engine.runs.control import Inbox
+from engine.runs.events import Audited, Finished, Resumed, RunStarted
+from engine.runs.folder import RunFolder, create_run, free_name
+from engine.session.assemble import build_model, compile_model, encode_settings, implementation, load_data
+from engine.session.decide import FALLBACKS
+from engine.session.environment import check_disk, check_environment, environment_of, tokenizer_fingerprint
+from engine.session.report import Listener, Reporter, explained
+from engine.session.request import TrainRequest, settings_of
+from engine.settings.places import runs_folder
+from engine.settings.profile import Settings, load_profile
+from engine.stages.context import StageContext
+from engine.text.audit import audit, refuse_if_useless
+from engine.text.encode import Encoder
+from engine.text.store import SampleStore
+from engine.text.tokenizer import Tokenizer
+from engine.training.device import pick_device, set_threads
+from engine.training.loop import Loop
+from engine.training.peak import matrix_flops_per_second
+from engine.training.precision import Precision
+
+
+def begin(request: TrainRequest) -> RunFolder:
+    """Resolves a request and makes the run's folder; nothing is trained yet.
+
+    Raises:
+        UserError: The request cannot be carried out; no folder is left behind.
+    """
+    profile = load_profile(request.profile)
+    settings = settings_of(request, profile)
+    environment = environment_of(settings)
+    name = request.name or free_name(profile.name)
+    _refuse_to_eat_itself(name, settings)
+    run = create_run(name, overwrite=request.overwrite)
+    try:
+        run.profile.write_text(profile.source, encoding="utf-8")
+        if "data" in settings.sections:
+            shutil.copytree(settings.data.tokenizer, run.tokenizer, ignore=_only_tokenizer)
+            environment["tokenizer_fingerprint"] = tokenizer_fingerprint(run)
+        run.environment.write_text(json.dumps(environment, indent=1, ensure_ascii=False), encoding="utf-8")
+        resolved = {"profile": profile.name, **settings.to_json()}
+        run.resolved.write_text(json.dumps(resolved, indent=1, ensure_ascii=False), encoding="utf-8")
+    except BaseException as error:
+        shutil.rmtree(run.path, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise explained(error, run) from error
+        raise
+    return run
+
+
+def carry_out(
+    run: RunFolder,
+    *,
+    resume: bool = False,
+    allow_inexact: bool = False,
+    interrupt: threading.Event | None = None,
+    listener: Listener | None = None,
+) -> dict[str, Any]:
+    """Trains a run that `begin` made, or goes on with one that ended early.
+
+    Everything it has to say goes to the run's events, and to `listener` besides.
+
+    Returns:
+        The summary: run, status, steps, tokens, losses, speed, memory and the newest checkpoint.
+
+    Raises:
+        Interrupted: The interrupt was set; the last step boundary is saved.
+        EngineError: It failed; the event `finished` says why, and the last checkpoint is whole. A resume that is
+            refused leaves the run as it was.
+    """
+    settings = Settings.from_json(run.read_json(run.resolved))
+    interrupt = interrupt or threading.Event()
+    inbox = Inbox(run.control, interrupt, fresh=not resume)  # before the lock shows that someone listens
+    with run.lock():
+        sweep(run)
+        differing = check_environment(run, settings, allow_inexact) if resume else []
+        check_disk(run, settings)
+        emit = Reporter(run, listener)
+        try:
+            with emit.ending():
+                if "tokenizer" in settings.sections:
+                    return _train_tokenizer(run, settings, emit)
+                if resume:
+                    _announce_resume(run, emit, differing)
+                summary = _train_model(run, settings, emit, inbox)
+        finally:
+            emit.close()
+    if summary["status"] == "stopped" and interrupt.is_set():
+        raise Interrupted(f"interrupted at step {summary['steps']}; the checkpoint is saved", where=f"run {run.name}")
+    return summary
+
+
+def train(
+    request: TrainRequest, *, interrupt: threading.Event | None = None, listener: Listener | None = None
+) -> dict[str, Any]:
+    """`begin` and `carry_out`; a run whose data or settings turn out useless leaves no folder behind."""
+    run = begin(request)
+    with forget_if_useless(run):
+        return carry_out(run, interrupt=interrupt, listener=listener)
+
+
+@contextmanager
+def forget_if_useless(run: RunFolder) -> Iterator[None]:
+    """Removes the folder of a run that turned out impossible before anything was trained."""
+    try:
+        yield
+    except UserError:
+        if not run.checkpoint_steps():
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise
+
+
+def _refuse_to_eat_itself(name: str, settings: Settings) -> None:
+    """Replacing a run by one that starts from it would destroy what it starts from."""
+    values = settings.values()
+    for key in ("data", "tokenizer", "from"):
+        if values.get(key) and Path(values[key]).resolve().is_relative_to((runs_folder() / name).resolve()):
+            raise UserError(
+                f"run {name} cannot be replaced: the new run's {key} lies in it",
+                where=values[key],
+                hint="choose another --name",
+            )
+
+
+def _only_tokenizer(folder: str, names: list[str]) -> list[str]:
+    """For copytree: everything that is no part of a tokenizer."""
+    wanted = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
+              "generation_config.json"}  # fmt: skip
+    return [name for name in names if name not in wanted]
+
+
+def _announce_resume(run: RunFolder, emit: Reporter, differing: list[str]) -> None:
+    """Says from where the run goes on: its newest whole checkpoint. Damaged ones are set aside."""
+    step, complaints = newest_whole(run)
+    set_aside(run, -1 if step is None else step)
+    emit(Resumed(from_step=step or 0))
+    back = "the run begins again" if step is None else f"going back to step {step}"
+    for complaint in complaints:
+        emit.warn("damaged_checkpoint", f"{complaint}; {back}")
+    for difference in differing:
+        emit.warn("inexact_resume", difference)
+
+
+def _checked_data(run: RunFolder, settings: Settings, tokenizer: Tokenizer, emit: Reporter) -> SampleStore:
+    data, what = settings.data, "encoding the data"
+    emit.progress(what, 0.0)
+    store = load_data(run, settings, tokenizer, lambda done: emit.progress(what, done))
+    result = audit(store, max_seq_len=data.max_seq_len, val_fraction=data.val_fraction, vocab_size=tokenizer.vocab_size)
+    refuse_if_useless(result, data.data)
+    emit(Audited(audit=result))
+    if data.val_fraction and not result["val_samples"]:
+        emit.warn("no_validation", "all rows share one prompt: there is nothing to validate on")
+    return store
+
+
+def _train_model(run: RunFolder, settings: Settings, emit: Reporter, inbox: Inbox) -> dict[str, Any]:
+    """Puts the parts together, restores the newest checkpoint if there is one, and trains."""
+    training = settings.training
+    threads, device = set_threads(training.num_threads), pick_device(training.device)
+    for name, origin in FALLBACKS.items():
+        if settings.origins[name] == origin:
+            emit.warn(f"{name}_adjusted", f"{name} = {settings.values()[name]}: {origin}")
+    tokenizer = Tokenizer.load(run.tokenizer)
+    store = _checked_data(run, settings, tokenizer, emit)
+    model = build_model(settings).to(device.torch_device)
+    model.gradient_checkpointing = training.gradient_checkpointing
+    precision = Precision(training.dtype, device)
+    encoder = Encoder(tokenizer, encode_settings(settings))
+    stage = implementation(settings.stage)(StageContext(settings, model, store, encoder, device, precision, inbox))
+    tokens = training.batch_size * settings.data.max_seq_len
+    peak = matrix_flops_per_second(model.config, tokens, precision.dtype, device)
+    if training.compile:
+        compile_model(model)
+    loop = Loop(stage, run, device, precision, emit, inbox, peak)
+    saved = run.checkpoint_steps()
+    if saved:
+        loop.restore(run.checkpoint(saved[-1]))
+    emit(
+        RunStarted(
+            stage=settings.stage.name,
+            total_steps=loop.total_steps,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+            device=device.describe(),
+            dtype=training.dtype,
+            threads=threads,
+        )
+    )
+    status = loop.train()
+    summary = _summary(run, loop, status, device.peak_memory())
+    emit(Finished(status=status, step=loop.state.step, summary=summary, exit_code=0 if status == "done" else 130))
+    return summary
+
+
+def _summary(run: RunFolder, loop: Loop, status: str, peak_bytes: int) -> dict[str, Any]:
+    state, steps = loop.state, run.checkpoint_steps()
+    return {
+        "run": run.name,
+        "path": str(run.path),
+        "status": status,
+        "steps": state.step,
+        "tokens": state.tokens,
+        "train_loss": state.last.get("loss"),
+        "val_loss": state.last.get("val_loss"),
+        "val_bits_per_byte": state.last.get("val_bits_per_byte"),
+        "tokens_per_second": state.tokens_per_second,
+        "peak_bytes": peak_bytes,
+        "skipped_steps": state.skipped,
+        "checkpoint": str(run.checkpoint(steps[-1])) if steps else None,
+    }
+
+
+def _train_tokenizer(run: RunFolder, settings: Settings, emit: Reporter) -> dict[str, Any]:
+    emit(RunStarted(stage=settings.stage.name, total_steps=1, parameters=0, trainable_parameters=0,
+                    device="cpu", dtype="", threads=os.cpu_count() or 1))  # fmt: skip
+    work = implementation(settings.stage)
+    found = work(settings.tokenizer, Path(settings.tokenizer.data), run.tokenizer, emit.progress)
+    summary = {
+        "run": run.name,
+        "path": str(run.path),
+        "status": "done",
+        "steps": 1,
+        "tokenizer": str(run.tokenizer),
+        **found,
+    }
+    emit(Finished(status="done", step=1, summary=summary))
+    return summary

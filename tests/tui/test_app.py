@@ -1,0 +1,191 @@
+"""The app by keyboard, with tiny real runs."""
+
+from pathlib import Path
+
+from textual.widgets import Input, OptionList, Select
+
+from engine.runner import start_process
+from engine.runs.folder import find_run
+from engine.session import TrainRequest, begin, train
+from minimind_tui.app import MinimindApp
+from minimind_tui.live import begin_thread
+from minimind_tui.screens.chat import STOPPED, ChatScreen
+from minimind_tui.screens.dialogs import ErrorDialog, HelpDialog, QuitDialog
+from minimind_tui.screens.home import HomeScreen
+from minimind_tui.screens.start import StartDialog
+from minimind_tui.screens.train import TrainScreen
+from minimind_tui.widgets.curve import Curve
+from minimind_tui.widgets.run_table import RunTable
+from minimind_tui.widgets.turn_view import TurnView
+from tests.tui.conftest import until
+
+SIZE = (80, 24)
+
+
+def _tokenizer() -> None:
+    train(TrainRequest("tiny/tokenizer"))
+
+
+async def test_the_areas_and_their_help_by_keyboard(app: MinimindApp) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.pause()
+        for key, screen in (("2", TrainScreen), ("3", ChatScreen)):
+            await pilot.press(key)
+            assert isinstance(app.screen, screen)
+        await pilot.press("escape", "1")
+        assert isinstance(app.screen, HomeScreen)
+        await pilot.press("question_mark")
+        assert isinstance(app.screen, HelpDialog)
+        await pilot.press("escape")
+        assert isinstance(app.screen, HomeScreen)
+        titles = {command.title for command in app.get_system_commands(app.screen)}
+        assert {"New run", "Starter ladder", "Home", "Train", "Chat", "Quit", "Theme"} <= titles
+
+
+async def test_a_run_from_the_dialog_to_its_curves_and_a_stop_that_saves(app: MinimindApp, home: Path) -> None:
+    _tokenizer()
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("n")
+        assert isinstance(app.screen, StartDialog)
+        profiles = app.screen.query_one("#profiles", OptionList)
+        profiles.highlighted = profiles.get_option_index("tiny/long")
+        await pilot.press("tab", "tab")
+        await pilot.press(*"learning_rat=1", "ctrl+r")
+        assert isinstance(app.screen, StartDialog), "an unknown setting keeps the dialog"
+        await pilot.press(*["backspace"] * 14, *"seed=7", "ctrl+r")
+        await until(pilot, lambda: app.shown is not None and app.shown.history.step >= 12)
+        assert isinstance(app.screen, TrainScreen)
+        live = app.shown
+        assert live is not None and live.run is not None
+        assert len(live.history.curves["loss"]) >= 12 and "val_loss" in live.history.curves
+        assert live.history.samples
+        curve = app.screen.query(Curve).first()
+        await until(pilot, lambda: "┤" in "".join(curve.render_line(y).text for y in range(curve.content_size.height)))
+
+        await pilot.press("p")
+        await until(pilot, lambda: live.state == "paused")
+        await pilot.press("p")
+        await until(pilot, lambda: live.state == "running")
+        await pilot.press("s")
+        await until(pilot, lambda: app.own is None)
+        assert live.run.state() == live.state == "stopped"
+        assert live.run.checkpoint_steps()[-1] == live.history.step
+        assert live.run.read_json(live.run.resolved)["settings"]["seed"]["value"] == 7
+
+        stopped_at = live.history.step
+        await pilot.press("r")
+        await until(pilot, lambda: app.shown is not live and app.shown is not None
+                    and app.shown.history.step > stopped_at)  # fmt: skip
+        await pilot.press("ctrl+q")
+        assert isinstance(app.screen, QuitDialog)
+        await pilot.press("escape")
+        assert app.own is not None and app.own.alive
+        await pilot.press("ctrl+q", "s")
+        await until(pilot, lambda: not app.is_running)
+    assert live.run.state() == "stopped"
+    assert live.run.checkpoint_steps()[-1] > stopped_at
+
+    again = MinimindApp()
+    async with again.run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: again.shown is not None)
+        assert isinstance(again.screen, TrainScreen)
+        assert again.shown is not None and again.shown.run == live.run and again.shown.state == "stopped"
+
+
+async def test_rungs_follow_each_other_and_end_in_a_chat(app: MinimindApp, monkeypatch, home: Path) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr("minimind_tui.app.LADDER", ("tiny/tokenizer", "tiny/pretrain"))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("s")
+        await until(pilot, lambda: isinstance(app.screen, ChatScreen))
+        await until(pilot, lambda: app.screen.query_one("#checkpoint", Select).value == "tiny-pretrain@newest")
+        assert {run: find_run(run).state() for run in ("tiny-tokenizer", "tiny-pretrain")} == {
+            "tiny-tokenizer": "done", "tiny-pretrain": "done"}  # fmt: skip
+        await pilot.press("escape", "1")
+        await until(pilot, lambda: app.screen.query_one(RunTable).row_count == 2)
+
+
+async def test_a_chat_streams_stops_and_starts_over(app: MinimindApp, home: Path) -> None:
+    _tokenizer()
+    # One step only: it has not learnt to end a text.
+    train(TrainRequest("tiny/pretrain", assignments=("max_steps=1", "warmup_steps=0", "max_position_embeddings=8192")))
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("3")
+        screen = app.screen
+        assert isinstance(screen, ChatScreen)
+        await until(pilot, lambda: screen.query_one("#checkpoint", Select).value == "tiny-pretrain@newest")
+        screen.query_one("#max-tokens", Input).value = "5"
+        screen.query_one("#temperature", Input).value = "0"
+        await pilot.press(*"the cat", "enter")
+        await until(pilot, lambda: "max tokens" in str(screen.query(TurnView).last().border_subtitle))
+        assert "5 tokens" in str(screen.query(TurnView).last().border_subtitle)
+        assert screen.query(TurnView).last().text
+
+        screen.query_one("#max-tokens", Input).value = "100000"
+        await pilot.press(*"and", "enter")
+        await until(pilot, lambda: len(screen.query(TurnView)) == 2)
+        view = screen.query(TurnView).last()
+        await until(pilot, lambda: bool(view.text))
+        await pilot.press("escape")
+        await until(pilot, lambda: "stopped" in str(view.border_subtitle))
+        assert view.text.endswith(STOPPED) and len(view.text) > len(STOPPED) + 1
+        await pilot.press(*"/new", "enter")
+        await pilot.pause()
+        assert not screen.query(TurnView)
+
+
+async def test_a_failure_ends_in_a_dialog_and_the_app_lives(app: MinimindApp, home: Path) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.pause()
+        app._begin(begin_thread("tiny/pretrain"))
+        await until(pilot, lambda: isinstance(app.screen, ErrorDialog))
+        assert isinstance(app.screen, ErrorDialog)
+        assert "tiny-tokenizer" in str(app.screen._message())
+        await pilot.press("escape")
+        assert isinstance(app.screen, TrainScreen)
+        assert app.own is None
+
+
+async def test_a_run_carried_elsewhere_is_watched_and_stopped(app: MinimindApp, home: Path) -> None:
+    _tokenizer()
+    run = begin(TrainRequest("tiny/long"))
+    start_process(run)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, run.is_running)
+        app.show_run(run)
+        await until(pilot, lambda: app.shown is not None and app.shown.history.step >= 5)
+        assert app.own is None
+        await pilot.press("s")
+        await until(pilot, lambda: app.shown is not None and app.shown.state == "stopped")
+    assert run.checkpoint_steps()
+
+
+async def test_paths_open_on_their_screens(home: Path) -> None:
+    _tokenizer()
+    for path, kind in ((find_run("tiny-tokenizer").path, TrainScreen), (home / "tiny.jsonl", StartDialog),
+                       (home / "profiles/tiny/long.toml", StartDialog), (home, ErrorDialog)):  # fmt: skip
+        app = MinimindApp(path)
+        async with app.run_test(size=SIZE) as pilot:
+            await until(pilot, lambda app=app, kind=kind: isinstance(app.screen, kind) and app.screen.is_mounted)
+            await pilot.pause(0.2)
+
+
+async def test_a_small_terminal_says_so(app: MinimindApp) -> None:
+    async with app.run_test(size=(50, 12)) as pilot:
+        await pilot.pause()
+        assert app.screen.query_one("#too-small").display
+        assert not app.screen.query_one("#ladder").display
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause()
+        assert app.screen.query_one("#ladder").display
+
+
+async def test_hostile_text_is_shown_as_symbols(app: MinimindApp) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("3")
+        view = TurnView("model", "\x1b[31mname\u202e")
+        await app.screen.query_one("#talk").mount(view)
+        view.show("a\x1b]52;c;aGk=\x07 <think>why\x9b</think> [bold]b[/]")
+        await pilot.pause()
+        text = str(view.content)
+        assert "\x1b" not in text and "\x9b" not in text and "[bold]b[/]" in text
+        assert "\x1b" not in str(view.border_title)
