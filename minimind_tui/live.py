@@ -11,8 +11,6 @@ from minimind_tui.history import RunHistory
 
 _PROBE_SECONDS = 1.0
 """How often the lock of a run carried elsewhere is asked for."""
-_GRACE_SECONDS = 60.0
-"""How long a process that was just started may take to hold its run's lock."""
 
 
 class Live:
@@ -21,14 +19,13 @@ class Live:
     Args:
         handle: What carries or watches it.
         name: Its name while the folder is not made yet.
-        expected: It was just handed to a process of its own, which has yet to take the lock.
     """
 
-    def __init__(self, handle: RunHandle, name: str = "", *, expected: bool = False) -> None:
+    def __init__(self, handle: RunHandle, name: str = "") -> None:
         self.handle, self.history = handle, RunHistory()
         self._name = name
-        self._expected_until = time.monotonic() + _GRACE_SECONDS if expected else 0.0
         self._probed, self._alive = 0.0, True
+        self._detaching = False
 
     @property
     def run(self) -> RunFolder | None:
@@ -49,11 +46,9 @@ class Live:
     def alive(self) -> bool:
         """Whether it goes on; for runs carried elsewhere the answer is up to a second old."""
         if self.is_own:
-            return self.handle.alive
+            return self.handle.alive or self._detaching
         if time.monotonic() - self._probed >= _PROBE_SECONDS:
             self._probed, self._alive = time.monotonic(), self.handle.alive
-            if self._alive:
-                self._expected_until = 0.0
         return self._alive
 
     @property
@@ -65,10 +60,10 @@ class Live:
     @property
     def state(self) -> str:
         """How it stands, in one word."""
+        if self._detaching:
+            return "detaching"
         if self.alive:
             return self.history.status if not self.history.over or self.is_own else "starting"
-        if time.monotonic() < self._expected_until:
-            return "starting"
         if self.history.finished:
             return self.history.finished.status
         return "failed" if self.failure else "interrupted"
@@ -88,8 +83,25 @@ class Live:
             self.handle.interrupt()
             self.history.status = "stopping"
             self.history.version += 1
-        else:
+        elif self.run is not None and self.run.path.is_dir():
             self.handle.send(command)
+
+    def detach(self) -> EngineError | None:
+        """Saves at a step boundary and hands the run to a process of its own; blocks until that has taken it.
+
+        Returns:
+            Why it did not work, if it did not.
+        """
+        if not isinstance(self.handle, ThreadRun):
+            return None
+        self._detaching = True
+        try:
+            self.handle.detach()
+        except EngineError as error:
+            return error
+        finally:
+            self._detaching = False
+        return None
 
 
 def begin_thread(

@@ -59,4 +59,11 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        if debug:
+            raise
+        kind = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
+        place = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+        click.echo(clean(f"engine: {place}{kind}\n  → engine --debug … shows where it happened"), err=True)
+        sys.exit(1)
         sys.exit(1)

@@ -19,8 +19,8 @@ def bench() -> None:
 
 _PROFILE = click.option("--profile", default="minimind3/pretrain", show_default=True, help="Whose model is measured.")
 _ASSIGN = click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting; repeatable.")
-_REPEATS = click.option("--repeats", type=int, default=5, show_default=True, help="Timed repeats of each variant.")
-_THREADS = click.option("--threads", type=int, default=0, help="Processor threads; 0: all cores.")
+_REPEATS = click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True, help="Timed repeats of each variant.")
+_THREADS = click.option("--threads", type=click.IntRange(min=0), default=0, help="Processor threads; 0: all cores.")
 _DTYPES = click.option(
     "--dtype",
     "dtypes",
@@ -44,9 +44,9 @@ def _config(profile: str, assignments: tuple[str, ...]) -> "ModelConfig":
 @bench.command()
 @_PROFILE
 @_ASSIGN
-@click.option("--batch-size", type=int, default=8, show_default=True, help="Rows a micro-batch.")
-@click.option("--length", type=int, default=340, show_default=True, help="Tokens a row.")
-@click.option("--accumulation", type=int, default=1, show_default=True, help="Micro-batches an update.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Rows a micro-batch.")
+@click.option("--length", type=click.IntRange(min=2), default=340, show_default=True, help="Tokens a row.")
+@click.option("--accumulation", type=click.IntRange(min=1), default=1, show_default=True, help="Micro-batches an update.")
 @click.option("--compile", is_flag=True, help="Time the compiled model too.")
 @click.option("--alone", is_flag=True, help="Leave transformers out, where it is installed.")
 @_REPEATS
@@ -82,9 +82,9 @@ def train(
 @bench.command("generate")
 @_PROFILE
 @_ASSIGN
-@click.option("--rows", type=int, default=1, show_default=True, help="Prompts at a time.")
-@click.option("--prompt", type=int, default=32, show_default=True, help="Tokens a prompt.")
-@click.option("--new-tokens", type=int, default=48, show_default=True, help="Tokens generated a row.")
+@click.option("--rows", type=click.IntRange(min=1), default=1, show_default=True, help="Prompts at a time.")
+@click.option("--prompt", type=click.IntRange(min=1), default=32, show_default=True, help="Tokens a prompt.")
+@click.option("--new-tokens", type=click.IntRange(min=1), default=48, show_default=True, help="Tokens generated a row.")
 @_REPEATS
 @_THREADS
 @_DTYPES

@@ -7,9 +7,11 @@ import click
 
 from engine.cli.show import number, print_json, print_table, print_text, say
 from engine.errors import DataError, UserError
-from engine.settings.registry import find_stage
+from engine.settings.profile import build, parse_assignments
+from engine.settings.registry import STAGES, find_stage
 
 _DEFAULT_STAGE = {"text": "pretrain", "conversation": "sft", "pair": "dpo", "prompt": "grpo"}
+_SAMPLE_SETTINGS = ("parse_special_tokens", "system_prompt_ratio", "empty_think_ratio", "seed")
 
 
 @click.group()
@@ -25,13 +27,50 @@ def _mapping(pairs: tuple[str, ...]) -> dict[str, str]:
     return {name: column for name, _, column in split}
 
 
+def _encoded_as(stage: str, shape: str) -> tuple[str, tuple[str, ...], str]:
+    """The stage by which rows are encoded, by default their shape's; the shapes it takes; which tokens it trains.
+
+    Raises:
+        UserError: There is no such stage, or it makes no samples.
+    """
+    usual = _DEFAULT_STAGE[shape]
+    if stage in ("", usual) and usual not in STAGES:
+        return usual, (shape,), "assistant"
+    known = find_stage(stage or usual)
+    if "data" not in known.sections:
+        raise UserError(f"stage {known.name} makes no samples", where="--stage", hint=f"for a {shape}: --stage {usual}")
+    return known.name, known.reads, known.train_on
+
+
+def _sample_settings(stage: str, assignments: tuple[str, ...]) -> dict[str, Any]:
+    """What `--set` says of how records become samples.
+
+    Raises:
+        UserError: A setting that decides something else, or a value that it cannot have.
+    """
+    info = STAGES.get(stage, STAGES["sft"])
+    given = parse_assignments(assignments, info)
+    for name in given:
+        if name not in _SAMPLE_SETTINGS:
+            raise UserError(f"{name} is not used here", where=f"--set {name}", hint=", ".join(_SAMPLE_SETTINGS))
+    values = build(info, {name: (value, "user") for name, value in given.items()}).values()
+    return {name: values[name] for name in _SAMPLE_SETTINGS}
+
+
+def _template(path: str) -> str:
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"the template cannot be read: {error}", where=path, hint="give a jinja file in UTF-8") from error
+
+
 @data.command()
 @click.argument("file", type=click.Path())
-@click.option("--row", type=int, default=0, show_default=True, help="Which usable row, from 0.")
+@click.option("--row", type=click.IntRange(min=0), default=0, show_default=True, help="Which usable row, from 0.")
 @click.option("--stage", default="", help="How it is encoded; found by the row's shape otherwise.")
 @click.option("--tokenizer", default="", help="A tokenizer folder or run; otherwise the newest run's.")
 @click.option("--template", type=click.Path(dir_okay=False), help="Another chat template (a jinja file).")
-@click.option("--max-seq-len", type=int, default=0, help="Cut as training would; 0: the whole row.")
+@click.option("--max-seq-len", type=click.IntRange(min=0), default=0, help="Cut as training would; 0: the whole row.")
 @click.option("--map", "pairs", multiple=True, metavar="FIELD=COLUMN", help="Which column holds which field.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 def inspect(
@@ -49,22 +88,18 @@ def inspect(
     from engine.text.inspect import inspect_record
     from engine.text.records import open_records
 
-    records = open_records(data_file(file), mapping=_mapping(pairs))
-    record = records.read(row)
-    if stage and (stage != _DEFAULT_STAGE["pair"] or record.shape != "pair"):
-        known = find_stage(stage)
-        if record.shape not in known.reads:
-            raise DataError(
-                f"stage {stage} reads {' or '.join(known.reads)}, the row is a {record.shape}",
-                where=f"{file}:{record.line}",
-                hint=f"for a {record.shape}: --stage {_DEFAULT_STAGE[record.shape]}",
-            )
+    record = open_records(data_file(file), mapping=_mapping(pairs)).read(row)
+    stage, shapes, train_on = _encoded_as(stage, record.shape)
+    if record.shape not in shapes:
+        raise DataError(
+            f"stage {stage} reads {' or '.join(shapes)}, the row is a {record.shape}",
+            where=f"{file}:{record.line}",
+            hint=f"for a {record.shape}: --stage {_DEFAULT_STAGE[record.shape]}",
+        )
     chosen, folder = load_tokenizer(tokenizer)
     if not tokenizer:
         say(f"tokenizer: {folder}")
-    source = Path(template).read_text(encoding="utf-8") if template else None
-    stage = stage or _DEFAULT_STAGE[record.shape]
-    train_on = find_stage(stage).train_on if record.shape in ("text", "conversation") else "assistant"
+    source = _template(template) if template else None
     shown = inspect_record(record, chosen, stage=stage, train_on=train_on, max_seq_len=max_seq_len, template=source)
     if as_json:
         print_json(shown)
@@ -97,9 +132,12 @@ def _show_tokens(head: dict[str, Any], shown: dict[str, Any], side: str) -> None
 @click.argument("file", type=click.Path())
 @click.option("--stage", default="", help="How it is encoded; found by the file's shape otherwise.")
 @click.option("--tokenizer", default="", help="A tokenizer folder or run; otherwise the newest run's.")
-@click.option("--max-seq-len", type=int, default=512, show_default=True, help="The longest sample.")
-@click.option("--val-fraction", type=float, default=0.02, show_default=True, help="Share kept for validation.")
-@click.option("--max-rows", type=int, default=0, help="Only the first rows, for a quick look.")
+@click.option("--max-seq-len", type=click.IntRange(min=4), default=512, show_default=True, help="The longest sample.")
+@click.option("--val-fraction", type=click.FloatRange(0, 0.5), default=0.02, show_default=True,
+              help="Share kept for validation.")
+@click.option("--max-rows", type=click.IntRange(min=0), default=0, help="Only the first rows, for a quick look.")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE",
+              help="A setting of the stage that changes its samples, such as parse_special_tokens=true; repeatable.")
 @click.option("--map", "pairs", multiple=True, metavar="FIELD=COLUMN", help="Which column holds which field.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 def audit(
@@ -109,6 +147,7 @@ def audit(
     max_seq_len: int,
     val_fraction: float,
     max_rows: int,
+    assignments: tuple[str, ...],
     pairs: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -119,20 +158,14 @@ def audit(
     from engine.text.encode import EncodeSettings
     from engine.text.records import open_records
 
-    if max_seq_len < 4:
-        raise UserError(f"max_seq_len is {max_seq_len}; it must be 4 or more", where="--max-seq-len")
     path, mapping = data_file(file), _mapping(pairs)
-    shape = open_records(path, mapping=mapping).shape
-    stage = stage or _DEFAULT_STAGE[shape]
-    if shape in ("text", "conversation"):
-        info = find_stage(stage)
-        shapes, train_on = info.reads, info.train_on
-    else:
-        shapes, train_on = (shape,), "assistant"
+    shape = open_records(path, mapping=mapping, max_rows=max_rows or None).shape
+    stage, shapes, train_on = _encoded_as(stage, shape)
+    settings = EncodeSettings(max_seq_len, train_on, **_sample_settings(stage, assignments))
     chosen, folder = load_tokenizer(tokenizer)
     if not tokenizer:
         say(f"tokenizer: {folder}")
-    request = CacheRequest(path, folder, EncodeSettings(max_seq_len, train_on), mapping, max_rows, shapes)
+    request = CacheRequest(path, folder, settings, mapping, max_rows, shapes)
     store = load_samples(request, chosen, lambda done: say(f"encoding: {done:.0%}"))
     found = audit_store(store, max_seq_len=max_seq_len, val_fraction=val_fraction, vocab_size=chosen.vocab_size)
     found = {"file": str(path), "shape": shape, "stage": stage, **found}

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -29,9 +30,20 @@ def print_text(text: str) -> None:
 def print_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Columns on standard output."""
     cells = [list(head), *[["" if cell is None else clean(str(cell), newlines=False) for cell in row] for row in rows]]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    widths = [max(_columns(row[column]) for row in cells) for column in range(len(head))]
     for row in cells:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        padded = (cell + " " * (width - _columns(cell)) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(padded).rstrip())
+
+
+def _columns(text: str) -> int:
+    """How many columns of the terminal a text takes: Chinese characters and most emoji take two."""
+    return sum(0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF") for char in text)
+
+
+def shorten(text: str, most: int = 100) -> str:
+    """The beginning of a text, for one line of narration."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def number(value: Any, digits: int = 4) -> str:

@@ -27,7 +27,7 @@ def _texts(files: tuple[str, ...], max_rows: int) -> Iterator[str]:
 @click.argument("files", nargs=-1, required=True)
 @click.option("--vocab-size", type=int, default=6400, show_default=True, help="How many tokens.")
 @click.option("--out", required=True, type=click.Path(file_okay=False), help="The folder to write.")
-@click.option("--max-rows", type=int, default=0, help="Only the first rows of each file.")
+@click.option("--max-rows", type=click.IntRange(min=0), default=0, help="Only the first rows of each file.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 def train(files: tuple[str, ...], vocab_size: int, out: str, max_rows: int, as_json: bool) -> None:
     """Train a byte-level BPE tokenizer on FILES."""
@@ -51,7 +51,7 @@ def train(files: tuple[str, ...], vocab_size: int, out: str, max_rows: int, as_j
 @click.argument("folder")
 @click.argument("files", nargs=-1, required=True)
 @click.option("--against", default="", help="Another tokenizer folder or run, to compare.")
-@click.option("--max-rows", type=int, default=0, help="Only the first rows of each file.")
+@click.option("--max-rows", type=click.IntRange(min=0), default=0, help="Only the first rows of each file.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 def evaluate(folder: str, files: tuple[str, ...], against: str, max_rows: int, as_json: bool) -> None:
     """Measure the tokenizer in FOLDER (or a run's) on FILES: round trip, characters a token by language."""

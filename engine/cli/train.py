@@ -11,12 +11,13 @@ import click
 from tqdm import tqdm
 
 from engine.clean import clean
-from engine.cli.show import number, print_json, print_text, say, size
+from engine.cli.show import number, print_json, print_text, say, shorten, size
 from engine.runs.events import (
     Audited,
     CheckpointSaved,
     Evaluated,
     Event,
+    Finished,
     NonFiniteStep,
     Progress,
     Resumed,
@@ -25,6 +26,7 @@ from engine.runs.events import (
     Step,
     Warned,
 )
+from engine.runs.folder import RunFolder, find_run
 
 
 @click.command()
@@ -60,10 +62,13 @@ def train(
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 def resume(run: str, allow_inexact: bool, as_json: bool) -> None:
     """Go on with RUN from its newest checkpoint, bit for bit."""
-    from engine.runs.folder import find_run
     from engine.session import carry_out
 
     folder = find_run(run)
+    if folder.state() == "done":
+        say(f"run {folder.name} is done already; to train on, start a new run --from {folder.name}")
+        _show(_summary_of(folder), as_json)
+        return
     _run(
         lambda interrupt, listener: carry_out(
             folder, resume=True, allow_inexact=allow_inexact, interrupt=interrupt, listener=listener
@@ -81,12 +86,21 @@ def carry(work: Callable[[threading.Event, Callable[[Event], None]], dict[str, A
 
 def _run(work: Callable[[threading.Event, Callable[[Event], None]], dict[str, Any]], as_json: bool) -> None:
     summary = carry(work)
+    _show(summary, as_json)
+    if summary["status"] == "stopped":
+        sys.exit(130)
+
+
+def _summary_of(run: RunFolder) -> dict[str, Any]:
+    """The summary of a run that is done, as it ended."""
+    return next(event.summary for event in reversed(run.history()) if isinstance(event, Finished))
+
+
+def _show(summary: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(summary)
     else:
         print_text(_readable(summary))
-    if summary["status"] == "stopped":
-        sys.exit(130)
 
 
 @contextmanager
@@ -146,7 +160,7 @@ def _line(event: Event) -> str:
         case Evaluated(step=step, metrics=metrics):
             return f"step {step}: " + ", ".join(f"{name} {number(value)}" for name, value in metrics.items())
         case Sampled(prompt=prompt, text=text):
-            return f"  {prompt!r} → {text!r}"
+            return f"  {shorten(prompt)!r} → {shorten(text)!r}"
         case CheckpointSaved(step=step, best=best):
             return f"step {step}: checkpoint saved{' (best so far)' if best else ''}"
         case NonFiniteStep(step=step, what=what, rows=rows):
@@ -161,13 +175,16 @@ def _line(event: Event) -> str:
 
 def _readable(summary: dict[str, Any]) -> str:
     if "tokenizer" in summary:
-        return f"run {summary['run']}: tokenizer in {summary['path']}/tokenizer"
+        return (
+            f"run {summary['run']}: {summary['vocab_size']:,} tokens, {summary['characters_per_token']:.2f} characters a "
+            f"token\ntokenizer {summary['tokenizer']}"
+        )
     return "\n".join(
         [
             f"run {summary['run']}: {summary['status']} after {summary['steps']:,} steps, {summary['tokens']:,} tokens",
             f"loss {number(summary['train_loss'])}, validation loss {number(summary['val_loss'])}, "
             f"bits per byte {number(summary['val_bits_per_byte'])}",
-            f"{number(summary['tokens_per_second'], 3)} tokens/s, peak memory {size(summary['peak_bytes'])}",
+            f"{summary['tokens_per_second']:,.0f} tokens/s, peak memory {size(summary['peak_bytes'])}",
             f"checkpoint {summary['checkpoint']}",
         ]
     )

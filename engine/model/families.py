@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from engine.errors import CheckpointError, ProfileError
 from engine.model.config import ModelConfig, YaRN, num_parameters
 from engine.model.transformer import Transformer
+from engine.model.weights import build, read_json, read_tensors
 
 T = TypeVar("T", int, float, bool)
 
@@ -41,7 +41,7 @@ def read_config(folder: Path | str) -> ModelConfig:
             computes and is not built here; the key is named.
     """
     path = Path(folder) / "config.json"
-    raw = _json(path)
+    raw = read_json(path)
     where = str(path)
     family = raw.get("model_type")
     if family not in ARCHITECTURES:
@@ -149,7 +149,7 @@ def load_pretrained(folder: Path | str, dtype: torch.dtype = torch.float32) -> T
     """
     config = read_config(folder)
     tensors: dict[str, Tensor] = {}
-    for name, tensor in _tensors(Path(folder)):
+    for name, tensor in read_tensors(Path(folder)):
         # Old Llama files carry a table that is computed.
         if not name.endswith(".rotary_emb.inv_freq"):
             tensors[name] = tensor
@@ -186,118 +186,6 @@ def save_pretrained(
     )
     state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()}
     save_file(state, Path(folder) / "model.safetensors", metadata={"format": "pt"})
-
-
-def build(config: ModelConfig, tensors: Mapping[str, Tensor], dtype: torch.dtype, where: str) -> Transformer:
-    """Builds a model from tensors by Hugging Face's names, each of which must fit.
-
-    Args:
-        config: The shape.
-        tensors: Weights; a tied head may be there twice if both are equal.
-        dtype: What the weights are converted to.
-        where: Named in errors.
-
-    Raises:
-        CheckpointError: Missing or unexpected tensors, wrong shapes, tensors that are no floating point numbers.
-    """
-    with torch.device("meta"):
-        model = Transformer(config)
-    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    given = dict(tensors)
-    if config.tie_word_embeddings and "lm_head.weight" in given:
-        head, table = given.pop("lm_head.weight"), given.get("model.embed_tokens.weight")
-        if table is not None and not torch.equal(head, table):
-            raise CheckpointError(
-                "lm_head.weight differs from model.embed_tokens.weight, yet the configuration ties them",
-                where=where,
-                hint="set tie_word_embeddings to false in config.json if the head is a table of its own",
-            )
-    wrong = [
-        f"{name} is {tuple(tensor.shape)}, expected {tuple(wanted[name])}"
-        for name, tensor in given.items()
-        if name in wanted and tensor.shape != wanted[name]
-    ]
-    whole = [f"{name} holds {tensor.dtype}" for name, tensor in given.items() if not tensor.is_floating_point()]
-    for problem, names in (
-        ("missing tensors", [name for name in wanted if name not in given]),
-        ("unexpected tensors", [name for name in given if name not in wanted]),
-        ("tensors of the wrong shape", wrong),
-        ("tensors that are no floating point numbers", whole),
-    ):
-        if names:
-            shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-            raise CheckpointError(
-                f"{problem}: {shown}", where=where, hint="the weights do not belong to this shape, or are damaged"
-            )
-    # Copied: what safetensors returns may be mapped from the file.
-    state = {name: given[name].to(dtype, copy=True) for name in wanted}
-    model.load_state_dict(state, assign=True)
-    return model
-
-
-def _tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """All tensors of a folder's weight files."""
-    index = folder / "model.safetensors.index.json"
-    if (folder / "model.safetensors").is_file():
-        yield from _safetensors(folder / "model.safetensors")
-    elif index.is_file():
-        shards = _json(index).get("weight_map")
-        if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
-            raise CheckpointError("weight_map is missing or damaged", where=str(index))
-        for name in sorted(set(shards.values())):
-            if Path(name).name != name:
-                raise CheckpointError(f"the index points out of the folder: {name}", where=str(index))
-            yield from _safetensors(folder / name)
-    elif (folder / "pytorch_model.bin").is_file():
-        yield from read_pickle(folder / "pytorch_model.bin").items()
-    else:
-        raise CheckpointError(
-            "no weights found", where=str(folder), hint="expected model.safetensors, its index, or pytorch_model.bin"
-        )
-
-
-def _safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - not a mapping
-                yield name, file.get_tensor(name)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot be read: {error}", where=str(path), hint="copy the file again") from error
-
-
-def read_pickle(path: Path) -> dict[str, Tensor]:
-    """Reads a state_dict that torch.save wrote, without running the code a pickle may carry.
-
-    Raises:
-        CheckpointError: Not such a file, or one that holds anything but tensors by name.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # Damaged pickles raise whatever their bytes happen to mean.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"cannot be read as plain weights: {reason}",
-            where=str(path),
-            hint="only tensors are read, never code; copy the file again if it is damaged",
-        ) from error
-    if not isinstance(state, Mapping):
-        raise CheckpointError(f"holds a {type(state).__name__}, not tensors by name", where=str(path))
-    others = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
-    if others:
-        raise CheckpointError(
-            f"holds more than weights: {', '.join(others[:4])}", where=str(path), hint="give the weights file itself"
-        )
-    return dict(state)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"cannot be read: {error}", where=str(path)) from error
-    if not isinstance(content, dict):
-        raise CheckpointError("is not a JSON object", where=str(path))
-    return content
 
 
 def _number(raw: Mapping[str, Any], key: str, kind: type[T], where: str, default: T | None = None) -> T:

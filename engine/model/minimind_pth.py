@@ -10,8 +10,8 @@ from torch import Tensor
 
 from engine.errors import CheckpointError, ProfileError
 from engine.model.config import ModelConfig
-from engine.model.families import build, read_pickle
 from engine.model.transformer import Transformer
+from engine.model.weights import build, read_pickle
 
 WRAPPERS = re.compile(r"^(?:_orig_mod\.|module\.)+")
 """Prefixes that torch.compile and data parallel training leave."""

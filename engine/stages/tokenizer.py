@@ -30,7 +30,8 @@ def train(settings: TokenizerSettings, data: Path, out: Path, progress: Callable
     """Trains a tokenizer on a file and writes its folder.
 
     Returns:
-        What `evaluate_tokenizer` found on the first rows of the same file, and the vocabulary's size.
+        The tokenizer's figures (see `evaluate_tokenizer`) on the first `texts` texts of the same file, and the stage's
+        metric: characters_per_token over all languages.
     """
     mapping, max_rows = dict(settings.mapping), settings.max_rows
     progress("training the tokenizer", 0.0)
@@ -38,4 +39,7 @@ def train(settings: TokenizerSettings, data: Path, out: Path, progress: Callable
     tokenizer.save(out)
     progress("evaluating the tokenizer", 0.9)
     sample = [text for text, _ in zip(file_texts(data, mapping, max_rows), range(_EVALUATED_TEXTS), strict=False)]
-    return {"vocab_size": tokenizer.vocab_size, **evaluate_tokenizer(tokenizer, sample)}
+    found = evaluate_tokenizer(tokenizer, sample)
+    figures = found["tokenizer"]
+    ratio = figures["languages"]["all"]["characters_per_token"]
+    return {"characters_per_token": ratio, "texts": found["texts"], **figures}
