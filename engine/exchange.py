@@ -17,7 +17,7 @@ from engine.text.tokenizer import Tokenizer
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-def import_model(source: Path, out: Path, tokenizer: str, heads: int | None) -> dict[str, Any]:
+def import_model(source: Path, out: Path, tokenizer: Path | None, heads: int | None) -> dict[str, Any]:
     """Reads a Hugging Face folder or a MiniMind .pth file and writes it as a checkpoint folder in float32.
 
     Args:
@@ -31,9 +31,9 @@ def import_model(source: Path, out: Path, tokenizer: str, heads: int | None) -> 
         UserError: There is no tokenizer, or it has more tokens than the model.
     """
     model = load_pretrained(source) if source.is_dir() else load_minimind(source, num_attention_heads=heads)
-    if not tokenizer and not (source / "tokenizer.json").is_file():
+    if tokenizer is None and not (source / "tokenizer.json").is_file():
         raise UserError("the source has no tokenizer", where=str(source), hint="add --tokenizer DIR")
-    words = Tokenizer.load(tokenizer or source)
+    words = Tokenizer.load(source if tokenizer is None else tokenizer)
     if words.vocab_size > model.config.vocab_size:
         raise UserError(
             f"the tokenizer has {words.vocab_size} tokens, the model {model.config.vocab_size}", where="--tokenizer"
@@ -52,8 +52,11 @@ def export_model(checkpoint: Path, out: Path, dtype: str | None) -> dict[str, An
 
 
 def _write(model: Transformer, tokenizer: Tokenizer, out: Path, dtype: torch.dtype) -> dict[str, Any]:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+    except OSError as error:
+        raise UserError(f"the folder cannot be made: {error.strerror}", where=str(out)) from error
     try:
         tokenizer.save(work)
         save_pretrained(

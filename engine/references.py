@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from engine.errors import CheckpointError, DataError
+from engine.errors import CheckpointError, DataError, EngineError
 from engine.runs.events import Finished
 from engine.runs.folder import RunFolder, find_run, list_runs
 from engine.settings.places import home, starter_folder
@@ -25,7 +25,7 @@ def data_file(reference: str) -> Path:
     path = Path(reference).expanduser()
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise DataError(f"the data file {what}", where=str(path), hint="give one file with --data")
+        raise DataError(f"the data file {what}", where=str(path), hint="name one file")
     return path.absolute()
 
 
@@ -47,8 +47,11 @@ def newest_run(profile: str) -> RunFolder:
         CheckpointError: There is none.
     """
     for run in list_runs():
-        done = any(isinstance(event, Finished) and event.status == "done" for event in run.history()[-1:])
-        if done and run.read_json(run.resolved).get("profile") == profile:
+        try:
+            fits = run.read_json(run.resolved).get("profile") == profile
+        except EngineError:  # damaged: not the one that is looked for
+            continue
+        if fits and any(isinstance(event, Finished) and event.status == "done" for event in run.history()[-1:]):
             return run
     raise CheckpointError(f"no finished run of profile {profile} yet", hint=f"make one: engine train {profile}")
 
@@ -64,7 +67,11 @@ def checkpoint_folder(reference: str) -> Path:
     path = Path(reference).expanduser()
     if (path / "config.json").is_file():
         return path.absolute()
-    name, _, which = reference.rpartition("@") if "@" in reference else (reference, "", "newest")
+    if path.is_dir() and not (path / "resolved.json").is_file():
+        raise CheckpointError(
+            "the folder is neither a model nor a run", where=str(path), hint="a model's folder holds a config.json"
+        )
+    name, _, which = reference.rpartition("@") if "@" in reference and not path.is_dir() else (reference, "", "newest")
     return find_run(name).select(which)
 
 

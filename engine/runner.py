@@ -4,7 +4,6 @@ Whatever carries a run, it speaks only through its folder: events out, control i
 torch.
 """
 
-import os
 import subprocess
 import sys
 import threading
@@ -137,7 +136,6 @@ def start_process(run: RunFolder) -> RunHandle:
             stdout=log,
             stderr=log,
             start_new_session=True,
-            env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
         )
     ended = threading.Event()
 

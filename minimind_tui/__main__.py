@@ -1,14 +1,12 @@
 """Entry point of `minimind-tui`. What must happen before torch loads happens first."""
 
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import click
+
+from engine.process import prepare
 
 SWITCH_INTERVAL = 0.0005
 """Seconds between changes of Python threads: training beside the screen may not hold up a key press."""
@@ -33,11 +31,14 @@ def command(path: Path | None, starter: bool) -> None:
     with guarded_output(log_path()):
         from minimind_tui.app import MinimindApp
 
-        MinimindApp(path=path, starter=starter).run()
+        farewell = MinimindApp(path=path, starter=starter).run()
+    if farewell:
+        click.echo(farewell, err=True)
 
 
 def main() -> None:
     """Entry point of the `minimind-tui` script."""
+    prepare()
     command()
 
 

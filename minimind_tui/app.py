@@ -11,27 +11,29 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from engine.clean import clean
-from engine.cli.starter import LADDER
 from engine.errors import CheckpointError, EngineError
-from engine.references import newest_run
 from engine.runner import RunHandle, ThreadRun
-from engine.runs.folder import RunFolder, list_runs
+from engine.runs.folder import RunFolder
+from minimind_tui.climb import Climb
 from minimind_tui.live import Live, begin_thread
+from minimind_tui.palette import key_commands, toolkit_commands
 from minimind_tui.screens.area import Area
 from minimind_tui.screens.chat import ChatScreen
 from minimind_tui.screens.dialogs import ErrorDialog, HelpDialog, QuitDialog
 from minimind_tui.screens.home import HomeScreen
 from minimind_tui.screens.start import Choice, StartDialog
 from minimind_tui.screens.train import TrainScreen
-from minimind_tui.state import State, load_keymap, log_path
+from minimind_tui.state import State, load_keymap
 
 _DRAIN_SECONDS = 0.25
 _LEAVE_SECONDS = 120.0
 """How long quitting waits for the last step and its checkpoint."""
 
 
-class MinimindApp(App[None]):
+class MinimindApp(App[str]):
     """A workstation for small language models.
+
+    What it returns is said on the terminal that it leaves behind: what became of the run.
 
     Args:
         path: A run folder, a profile or a data file to open.
@@ -53,11 +55,11 @@ class MinimindApp(App[None]):
     ]
     MODES: ClassVar[dict[str, Any]] = {"home": HomeScreen, "train": TrainScreen, "chat": ChatScreen}
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (100, "-wide")]  # noqa: RUF012
-    VERTICAL_BREAKPOINTS = [(0, "-flat"), (16, "-short"), (34, "-tall")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (16, "-squat"), (20, "-short"), (34, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("1", "area('home')", "Home", show=False, id="area.home"),
-        Binding("2", "area('train')", "Train", show=False, id="area.train"),
-        Binding("3", "area('chat')", "Chat", show=False, id="area.chat"),
+        Binding("1", "area('home')", "Go to Home", show=False, id="area.home"),
+        Binding("2", "area('train')", "Go to Train", show=False, id="area.train"),
+        Binding("3", "area('chat')", "Go to Chat", show=False, id="area.chat"),
         Binding("f1,question_mark", "keys", "Keys", key_display="?", tooltip="All keys of this screen", id="help"),
         Binding("ctrl+q", "quit", "Quit", priority=True, id="quit"),
         Binding("q", "quit", "Quit", show=False, id="quit.plain"),
@@ -70,7 +72,7 @@ class MinimindApp(App[None]):
         self.device = "device …"
         self.state = State.load()
         self._path, self._starter = path, starter
-        self._rungs: list[str] = []
+        self._climb: Climb | None = None
         self._starting = False
 
     def on_mount(self) -> None:
@@ -100,9 +102,8 @@ class MinimindApp(App[None]):
         if (path / "resolved.json").is_file():
             self.show_run(RunFolder(path.absolute()))
         elif path.is_dir():
-            self.show_error(
-                CheckpointError("the folder is no run", where=str(path), hint="name a run folder or a file")
-            )
+            hint = "name a run folder or a file"
+            self.show_error(CheckpointError("the folder is no run", where=str(path), hint=hint))
         elif path.suffix == ".toml":
             self.ask_for_run(profile=str(path))
         else:
@@ -120,14 +121,14 @@ class MinimindApp(App[None]):
             self._ended(ended)
 
     def _ended(self, ended: Live) -> None:
-        rungs, self._rungs = self._rungs, []
+        climb, self._climb = self._climb, None
         if ended.failure is not None:
             self.show_error(ended.failure, ended.log)
         elif ended.state != "done":
             self.notify(f"{clean(ended.name)}: {ended.state} at step {ended.history.step:,}, saved")
-        elif rungs:
-            self._rungs = rungs
-            self._climb()
+        elif climb is not None:
+            self._climb = climb
+            self._climb_on(climb)
         else:
             self.notify(f"{clean(ended.name)} is done")
 
@@ -143,9 +144,9 @@ class MinimindApp(App[None]):
         self.switch_mode("train")
 
     @work(thread=True, exclusive=True, group="attach", exit_on_error=False)
-    def _watch_run(self, run: RunFolder, expected: bool = False) -> None:
+    def _watch_run(self, run: RunFolder) -> None:
         """Reads a run's whole history in a thread, then shows it."""
-        live = Live(RunHandle(run), expected=expected)
+        live = Live(RunHandle(run))
         live.drain()
         self.call_from_thread(self._show_live, live)
 
@@ -180,42 +181,32 @@ class MinimindApp(App[None]):
     def climb_starter(self) -> None:
         """Trains what is missing of the starter ladder, one run after the other, and ends in a chat."""
         if not self._is_busy():
-            self._rungs = list(LADDER)
-            self._climb()
+            self._climb = Climb()
+            self._climb_on(self._climb)
 
     @work(thread=True, exit_on_error=False)
-    def _climb(self) -> None:
-        """Goes to the first rung that is not done: in a thread, since it reads the runs' folders."""
-        unfinished: RunFolder | None = None
-        while self._rungs:
-            try:
-                newest_run(self._rungs[0])
-            except CheckpointError:
-                unfinished = _unfinished(self._rungs[0])
-                if unfinished is not None and unfinished.is_running():
-                    self._rungs = []
-                    self.call_from_thread(self.show_run, unfinished)
-                    return
-                break
-            self._rungs.pop(0)
-        self.call_from_thread(self._climb_rung, unfinished)
+    def _climb_on(self, climb: Climb) -> None:
+        self.call_from_thread(self._climb_rung, climb, climb.advance())
 
-    def _climb_rung(self, unfinished: RunFolder | None) -> None:
-        if not self._rungs:
-            self.chat_with(newest_run(LADDER[-1]).name)
-            return
-        profile = self._rungs[0]
-        self._begin((lambda: Live(ThreadRun(resume=unfinished))) if unfinished else begin_thread(profile))
+    def _climb_rung(self, climb: Climb, unfinished: RunFolder | None) -> None:
+        if not climb.left:
+            self._climb = None
+            self.chat_with(climb.goal.name)
+        elif unfinished is None:
+            self._begin(begin_thread(climb.left[0]))
+        elif unfinished.is_running():
+            self._climb = None
+            self.show_run(unfinished)
+        else:
+            self._begin(lambda: Live(ThreadRun(resume=unfinished)))
 
     def leave_ladder(self) -> None:
         """The run that goes on is the last of its ladder."""
-        self._rungs = []
+        self._climb = None
 
     def rung_note(self, live: Live | None) -> str:
         """Where on the starter ladder the own run stands."""
-        if not self._rungs or live is None or live is not self.own:
-            return ""
-        return f"starter ladder {len(LADDER) - len(self._rungs) + 1} of {len(LADDER)}"
+        return str(self._climb) if self._climb is not None and live is not None and live is self.own else ""
 
     def _is_busy(self) -> bool:
         if self._starting or (self.own is not None and self.own.alive):
@@ -239,27 +230,32 @@ class MinimindApp(App[None]):
 
     def detach_run(self) -> None:
         """Hands the own run to a process of its own and goes on watching it."""
-        if self.own is not None:
-            live, self.own = self.own, None
-            self._rungs = []
-            live.send("stop")
-            self.notify("Saving, then going on as a process of its own …")
-            self._detach_in_thread(live)
+        if self.own is not None and not self.own.detaching:
+            self._hand_over(self.own)
+
+    def _hand_over(self, live: Live, *, leave: bool = False) -> None:
+        self._climb, live.detaching = None, True
+        self._hand_over_in_thread(live, leave)
 
     @work(thread=True, exit_on_error=False)
-    def _detach_in_thread(self, live: Live) -> None:
-        error = _detach(live)
-        self.call_from_thread(self._detached, live, error)
+    def _hand_over_in_thread(self, live: Live, leave: bool) -> None:
+        self.call_from_thread(self._handed_over, live, live.detach(), leave)
 
-    def _detached(self, live: Live, error: EngineError | None) -> None:
-        if error is not None:
+    def _handed_over(self, live: Live, error: EngineError | None, leave: bool) -> None:
+        live.detaching = False
+        if error is None:
+            self.own = None
+            if leave:
+                self.exit(f"{clean(live.name)} goes on without this terminal; minimind-tui shows it again.")
+            elif live.run is not None and self.shown is live:
+                self._watch_run(live.run)
+        elif live.failure is None and live.state != "done":
+            self.own = None
             self.show_error(error, live.log)
-        elif live.run is not None and self.shown is live:
-            self._watch_run(live.run, expected=True)
 
     def show_error(self, error: EngineError, log: Path | None = None) -> None:
         """An error ends in a dialog; the app lives."""
-        self.push_screen(ErrorDialog(error, str(log or log_path())))
+        self.push_screen(ErrorDialog(error, log))
 
     # Actions
 
@@ -278,28 +274,36 @@ class MinimindApp(App[None]):
         """Leaves; with a run of this process the user is asked what becomes of it."""
         if isinstance(self.screen, QuitDialog):
             return
+        self._remember()
         if self.own is None or not self.own.alive:
-            self._remember()
             self.exit()
-            return
-        self.push_screen(QuitDialog(self.own.name), self._leave)
+        elif self.own.detaching:
+            self.notify("The run is being handed over: one moment.")
+        else:
+            self.push_screen(QuitDialog(self.own.name), self._leave)
 
     def _leave(self, answer: str | None) -> None:
         if not answer or self.own is None:
             return
-        self._rungs = []
-        self._remember()
+        if answer == "detach":
+            self._hand_over(self.own, leave=True)
+            return
+        self._climb = None
         self.own.send("stop")
         self.notify("Saving the last step …", timeout=_LEAVE_SECONDS)
-        self._leave_in_thread(self.own, answer)
+        self._leave_in_thread(self.own)
 
     @work(thread=True, exit_on_error=False)
-    def _leave_in_thread(self, live: Live, answer: str) -> None:
-        if answer == "detach":
-            _detach(live)
-        elif isinstance(live.handle, ThreadRun):
+    def _leave_in_thread(self, live: Live) -> None:
+        if isinstance(live.handle, ThreadRun):
             live.handle.join(_LEAVE_SECONDS)
-        self.call_from_thread(self.exit)
+        self.call_from_thread(self._left, live)
+
+    def _left(self, live: Live) -> None:
+        live.drain()
+        saved = live.state == "stopped"
+        name, step = clean(live.name), live.history.step
+        self.exit(f"{name} is saved at step {step:,}; go on with it here or by: engine resume {name}" if saved else "")
 
     def _remember(self) -> None:
         self.state.screen, self.state.theme = self.current_mode, self.theme
@@ -307,37 +311,6 @@ class MinimindApp(App[None]):
         self.state.save()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """The palette: every action that has a key here, then Textual's own."""
-        seen: set[str] = set()
-        for active in screen.active_bindings.values():
-            binding = active.binding
-            if binding.description and binding.action not in seen and not binding.system:
-                seen.add(binding.action)
-                yield SystemCommand(
-                    binding.description,
-                    active.tooltip or f"key: {self.get_key_display(binding)}",
-                    lambda action=binding.action, node=active.node: self._run_command(action, node),
-                )
-        yield from (one for one in super().get_system_commands(screen) if one.title not in ("Quit", "Keys"))
-
-    def _run_command(self, action: str, node: Any) -> None:
-        self.call_later(self.run_action, action, node)
-
-
-def _unfinished(profile: str) -> RunFolder | None:
-    """The newest run of a profile, if it goes on elsewhere or has a checkpoint to go on from."""
-    for run in list_runs():
-        if run.read_json(run.resolved).get("profile") == profile:
-            return run if run.is_running() or run.checkpoint_steps() else None
-    return None
-
-
-def _detach(live: Live) -> EngineError | None:
-    """Waits for the boundary and starts the process; why it did not work, if it did not."""
-    if not isinstance(live.handle, ThreadRun):
-        return None
-    try:
-        live.handle.detach()
-    except EngineError as error:
-        return error
-    return None
+        """What the palette offers."""
+        yield from key_commands(self, screen)
+        yield from toolkit_commands(iter(super().get_system_commands(screen)))

@@ -19,13 +19,16 @@ class Live:
     Args:
         handle: What carries or watches it.
         name: Its name while the folder is not made yet.
+
+    Attributes:
+        detaching: It is being handed to a process of its own; set and cleared by whoever calls `detach`.
     """
 
     def __init__(self, handle: RunHandle, name: str = "") -> None:
         self.handle, self.history = handle, RunHistory()
         self._name = name
+        self.detaching = False
         self._probed, self._alive = 0.0, True
-        self._detaching = False
 
     @property
     def run(self) -> RunFolder | None:
@@ -46,7 +49,7 @@ class Live:
     def alive(self) -> bool:
         """Whether it goes on; for runs carried elsewhere the answer is up to a second old."""
         if self.is_own:
-            return self.handle.alive or self._detaching
+            return self.handle.alive or self.detaching
         if time.monotonic() - self._probed >= _PROBE_SECONDS:
             self._probed, self._alive = time.monotonic(), self.handle.alive
         return self._alive
@@ -60,7 +63,7 @@ class Live:
     @property
     def state(self) -> str:
         """How it stands, in one word."""
-        if self._detaching:
+        if self.detaching:
             return "detaching"
         if self.alive:
             return self.history.status if not self.history.over or self.is_own else "starting"
@@ -92,15 +95,11 @@ class Live:
         Returns:
             Why it did not work, if it did not.
         """
-        if not isinstance(self.handle, ThreadRun):
-            return None
-        self._detaching = True
         try:
-            self.handle.detach()
+            if isinstance(self.handle, ThreadRun):
+                self.handle.detach()
         except EngineError as error:
             return error
-        finally:
-            self._detaching = False
         return None
 
 

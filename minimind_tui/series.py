@@ -6,7 +6,7 @@ from bisect import bisect_right
 
 Points = list[tuple[float, float]]
 
-RECENT = 200
+RECENT = 60
 """How many of the newest points the recent view shows."""
 _BUCKETS = 2048
 

@@ -8,6 +8,7 @@ import click
 from engine.clean import clean
 from engine.cli.lazy import LazyGroup
 from engine.errors import EngineError
+from engine.process import prepare
 
 _VERBS = {
     "stages": ("engine.cli.stages:stages", "List the stages of the ladder."),
@@ -42,8 +43,7 @@ def cli(home: str | None, debug: bool) -> None:
 
 def main() -> None:
     """Entry point of the `engine` script."""
-    # Read before torch loads: threads that wait give their core to others, so training keeps its speed beside them.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    prepare()
     debug = "--debug" in sys.argv
     try:
         cli(standalone_mode=False)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from engine.cli.show import number, print_json, print_table
+from engine.errors import UserError
 from engine.settings.profile import load_profile, parse_assignments, resolve
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ def bench() -> None:
 
 _PROFILE = click.option("--profile", default="minimind3/pretrain", show_default=True, help="Whose model is measured.")
 _ASSIGN = click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting; repeatable.")
-_REPEATS = click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True, help="Timed repeats of each variant.")
+_REPEATS = click.option(
+    "--repeats", type=click.IntRange(min=1), default=5, show_default=True, help="Timed repeats of each variant."
+)
 _THREADS = click.option("--threads", type=click.IntRange(min=0), default=0, help="Processor threads; 0: all cores.")
 _DTYPES = click.option(
     "--dtype",
@@ -37,6 +40,8 @@ def _config(profile: str, assignments: tuple[str, ...]) -> "ModelConfig":
     from engine.session import model_config
 
     loaded = load_profile(profile)
+    if "model" not in loaded.stage.sections:
+        raise UserError(f"profile {profile} has no model", where="--profile", hint="such as minimind3/pretrain")
     shape = resolve(loaded, parse_assignments(assignments, loaded.stage)).model
     return model_config(shape, shape.vocab_size or 6400)
 
@@ -46,7 +51,9 @@ def _config(profile: str, assignments: tuple[str, ...]) -> "ModelConfig":
 @_ASSIGN
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Rows a micro-batch.")
 @click.option("--length", type=click.IntRange(min=2), default=340, show_default=True, help="Tokens a row.")
-@click.option("--accumulation", type=click.IntRange(min=1), default=1, show_default=True, help="Micro-batches an update.")
+@click.option(
+    "--accumulation", type=click.IntRange(min=1), default=1, show_default=True, help="Micro-batches an update."
+)
 @click.option("--compile", is_flag=True, help="Time the compiled model too.")
 @click.option("--alone", is_flag=True, help="Leave transformers out, where it is installed.")
 @_REPEATS

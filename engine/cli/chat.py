@@ -8,6 +8,7 @@ import click
 
 from engine.clean import clean
 from engine.cli.show import print_json, say
+from engine.errors import UserError
 
 if TYPE_CHECKING:
     from engine.generation.chat import Piece
@@ -81,13 +82,17 @@ def chat(
         if line == "/new":
             history = list(opening)
             continue
-        answer = _show(said(history, line))
+        try:
+            answer = _show(said(history, line))
+        except UserError as error:  # a message that the model cannot read does not end the conversation
+            say(str(error))
+            continue
         history += [Message("user", line), Message("assistant", answer)]
 
 
 def _ask() -> str:
     try:
-        return click.prompt("you", default="", show_default=False, prompt_suffix="> ").strip()
+        return click.prompt("you", default="", show_default=False, prompt_suffix="> ", err=True).strip()
     except (EOFError, click.Abort):
         return ""
 

@@ -61,7 +61,9 @@ def _template(path: str) -> str:
     try:
         return Path(path).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the template cannot be read: {error}", where=path, hint="give a jinja file in UTF-8") from error
+        raise UserError(
+            f"the template cannot be read: {error}", where=path, hint="give a jinja file in UTF-8"
+        ) from error
 
 
 @data.command()
@@ -133,11 +135,17 @@ def _show_tokens(head: dict[str, Any], shown: dict[str, Any], side: str) -> None
 @click.option("--stage", default="", help="How it is encoded; found by the file's shape otherwise.")
 @click.option("--tokenizer", default="", help="A tokenizer folder or run; otherwise the newest run's.")
 @click.option("--max-seq-len", type=click.IntRange(min=4), default=512, show_default=True, help="The longest sample.")
-@click.option("--val-fraction", type=click.FloatRange(0, 0.5), default=0.02, show_default=True,
-              help="Share kept for validation.")
+@click.option(
+    "--val-fraction", type=click.FloatRange(0, 0.5), default=0.02, show_default=True, help="Share kept for validation."
+)
 @click.option("--max-rows", type=click.IntRange(min=0), default=0, help="Only the first rows, for a quick look.")
-@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE",
-              help="A setting of the stage that changes its samples, such as parse_special_tokens=true; repeatable.")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A setting of the stage that changes its samples, such as parse_special_tokens=true; repeatable.",
+)
 @click.option("--map", "pairs", multiple=True, metavar="FIELD=COLUMN", help="Which column holds which field.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 def audit(

@@ -12,10 +12,15 @@ from engine.cli.show import number, print_json, print_table
 @click.argument("model")
 @click.option("--data", required=True, help="The file to measure on; starter:NAME is a file of the starter world.")
 @click.option("--max-rows", type=click.IntRange(min=0), default=0, help="Only the first rows.")
-@click.option("--max-seq-len", type=click.IntRange(min=0), default=0,
-              help="The longest sample; 0: what the model reads, at most 2,048.")
-@click.option("--max-new-tokens", type=click.IntRange(min=1), default=128, show_default=True,
-              help="How long an answer may be.")
+@click.option(
+    "--max-seq-len",
+    type=click.IntRange(min=0),
+    default=0,
+    help="The longest sample; 0: what the model reads, at most 2,048.",
+)
+@click.option(
+    "--max-new-tokens", type=click.IntRange(min=1), default=128, show_default=True, help="How long an answer may be."
+)
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Questions at a time.")
 @click.option("--device", default="auto", help="auto, cpu, cuda, mps.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")

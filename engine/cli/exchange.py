@@ -18,15 +18,17 @@ def _new_folder(out: str) -> Path:
 @click.command("import")
 @click.argument("source", type=click.Path(exists=True))
 @click.argument("out", type=click.Path(file_okay=False))
-@click.option("--tokenizer", default="", help="A tokenizer folder, where the source has none (MiniMind's .pth).")
-@click.option("--heads", type=int, help="Attention heads of a MiniMind .pth file; 8 otherwise.")
+@click.option("--tokenizer", default="", help="A tokenizer folder or run, where the source has none (MiniMind's .pth).")
+@click.option("--heads", type=click.IntRange(min=1), help="Attention heads of a MiniMind .pth file; 8 otherwise.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 def import_(source: str, out: str, tokenizer: str, heads: int | None, as_json: bool) -> None:
     """Turn SOURCE, a Hugging Face folder or a MiniMind .pth file, into the checkpoint folder OUT."""
     from engine.exchange import import_model
+    from engine.references import tokenizer_folder
 
     folder = _new_folder(out)
-    found = import_model(Path(source).expanduser(), folder, tokenizer, heads)
+    words = tokenizer_folder(tokenizer) if tokenizer else None
+    found = import_model(Path(source).expanduser(), folder, words, heads)
     if as_json:
         print_json(found)
     else:

@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
-from engine.cli.show import print_json, print_table
-from engine.settings.profile import Settings, list_profiles, load_profile, parse_assignments, resolve
-from engine.settings.registry import STAGES, StageInfo
+from engine.cli.show import print_json, print_table, say
+from engine.errors import ProfileError
+from engine.settings.profile import Settings, build, list_profiles, load_profile, parse_assignments, resolve
+from engine.settings.registry import STAGES, StageInfo, find_stage
 
 
 @click.group()
@@ -20,8 +21,14 @@ def profile() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 def list_(stage: str, as_json: bool) -> None:
     """List the built-in profiles and your own."""
-    loaded = [load_profile(name) for name in list_profiles()]
-    chosen = [each for each in loaded if stage in ("", each.stage.name)]
+    wanted = find_stage(stage).name if stage else ""
+    loaded = []
+    for name in list_profiles():
+        try:
+            loaded.append(load_profile(name))
+        except ProfileError as error:  # one of the user's own
+            say(f"profile {name} is left out: {error}")
+    chosen = [each for each in loaded if wanted in ("", each.stage.name)]
     if as_json:
         print_json([{"name": each.name, "stage": each.stage.name, "title": each.title} for each in chosen])
     else:
@@ -45,8 +52,6 @@ def show(name: str, assignments: tuple[str, ...], answers: bool, as_json: bool) 
     """Show every value of a profile with its origin. NAME may also be a stage: its defaults."""
     stage: StageInfo | None = STAGES.get(name)
     if stage is not None:
-        from engine.settings.profile import build
-
         settings = build(stage, {key: (v, "user") for key, v in parse_assignments(assignments, stage).items()})
     else:
         settings = _settings(name, assignments)
@@ -81,9 +86,13 @@ def _described(info: Any) -> dict[str, Any]:
 @profile.command()
 @click.argument("name")
 @_ASSIGN
-def check(name: str, assignments: tuple[str, ...]) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+def check(name: str, assignments: tuple[str, ...], as_json: bool) -> None:
     """Check a profile: unknown keys, wrong types, impossible combinations."""
     settings = _settings(name, assignments)
+    if as_json:
+        print_json({"profile": name, "stage": settings.stage.name, "valid": True})
+        return
     click.echo(f"{name}: a profile for {settings.stage.name}; all values are valid")
 
 

@@ -1,13 +1,18 @@
-"""engine runs list, show, compare, stop."""
+"""engine runs list, show, compare, send."""
 
+from itertools import zip_longest
 from typing import Any
 
 import click
 
-from engine.cli.show import number, print_json, print_table
+from engine.cli.show import number, print_json, print_table, say
+from engine.errors import EngineError, UserError
 from engine.runs.control import COMMANDS, send
-from engine.runs.events import Finished, RunStarted, Step
-from engine.runs.folder import RunFolder, find_run, list_runs, metrics_of
+from engine.runs.events import VERSION, Event, Finished, RunStarted, Step, from_line
+from engine.runs.folder import RunFolder, clean_history, find_run, list_runs, metrics_of
+from engine.settings.registry import STAGES
+
+_STEP = f'{{"v":{VERSION},"type":"{Step.type}"'.encode()
 
 
 @click.group()
@@ -15,10 +20,32 @@ def runs() -> None:
     """Runs: what was trained, how it went, what differs."""
 
 
+def _newest_events(run: RunFolder) -> list[Event]:
+    """The run's history with only the last of steps that follow each other: enough for what a list shows."""
+    if not run.events.exists():
+        return []
+    lines = run.events.read_bytes().splitlines()
+    kept = [
+        line
+        for line, after in zip_longest(lines, lines[1:], fillvalue=b"")
+        if not (line.startswith(_STEP) and after.startswith(_STEP))
+    ]
+    return clean_history([event for line in kept if (event := from_line(line)) is not None])
+
+
+def _newest_metrics(stage: str, events: list[Event], end: Finished | None) -> dict[str, float]:
+    """The last value of every metric; a stage without steps tells its metrics in its summary."""
+    curves = metrics_of(events)
+    if curves or end is None or stage not in STAGES:
+        return {name: points[-1][1] for name, points in curves.items()}
+    told = {metric.name: end.summary.get(metric.name) for metric in STAGES[stage].metrics}
+    return {name: value for name, value in told.items() if value is not None}
+
+
 def _summary(run: RunFolder) -> dict[str, Any]:
-    events = run.history()
+    events = _newest_events(run)
     started = next((event for event in reversed(events) if isinstance(event, RunStarted)), None)
-    ends = [event for event in events[-1:] if isinstance(event, Finished)]
+    end = next((event for event in events[-1:] if isinstance(event, Finished)), None)
     steps = [event for event in events if isinstance(event, Step)]
     checkpoints = run.checkpoint_steps()
     best = run.best_step()
@@ -27,17 +54,17 @@ def _summary(run: RunFolder) -> dict[str, Any]:
         "run": run.name,
         "path": str(run.path),
         "profile": resolved.get("profile"),
-        "stage": resolved["stage"],
-        "state": run.state(),
-        "step": steps[-1].step if steps else (ends[0].step if ends else 0),
+        "stage": resolved.get("stage"),
+        "state": "running" if run.is_running() else end.status if end else "interrupted",
+        "step": steps[-1].step if steps else (end.step if end else 0),
         "total_steps": started.total_steps if started else None,
         "tokens": steps[-1].tokens if steps else 0,
-        "metrics": {name: points[-1][1] for name, points in metrics_of(events).items()},
+        "metrics": _newest_metrics(str(resolved.get("stage")), events, end),
         "checkpoint": str(run.checkpoint(checkpoints[-1])) if checkpoints else None,
         "best_checkpoint": str(run.checkpoint(best)) if best is not None else None,
         "checkpoints": checkpoints,
         "tokenizer": str(run.tokenizer) if run.tokenizer.is_dir() else None,
-        "error": ends[0].error if ends else "",
+        "error": end.error if end else "",
     }
 
 
@@ -45,7 +72,12 @@ def _summary(run: RunFolder) -> dict[str, Any]:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 def list_(as_json: bool) -> None:
     """List all runs, the newest first."""
-    found = [_summary(run) for run in list_runs()]
+    found = []
+    for run in list_runs():
+        try:
+            found.append(_summary(run))
+        except EngineError as error:
+            say(f"run {run.name} is left out: {error}")
     if as_json:
         print_json(found)
         return
@@ -69,12 +101,16 @@ def list_(as_json: bool) -> None:
 def show(run: str, as_json: bool) -> None:
     """Show a run: its state, its newest numbers and its newest checkpoint."""
     folder = find_run(run)
-    found = _summary(folder) | {"settings": folder.read_json(folder.resolved)["settings"]}
+    found = _summary(folder) | {"settings": folder.read_json(folder.resolved).get("settings", {})}
     if as_json:
         print_json(found)
         return
     plain = [(key, value) for key, value in found.items() if key not in ("metrics", "settings")]
     print_table(("what", "value"), [*plain, *((name, number(value)) for name, value in found["metrics"].items())])
+    click.echo()
+    print_table(
+        ("setting", "value", "origin"), [(name, e["value"], e["origin"]) for name, e in found["settings"].items()]
+    )
 
 
 @runs.command()
@@ -84,7 +120,7 @@ def show(run: str, as_json: bool) -> None:
 def compare(one: str, other: str, as_json: bool) -> None:
     """Compare two runs: settings that differ, and every metric step by step."""
     folders = [find_run(name) for name in (one, other)]
-    settings = [folder.read_json(folder.resolved)["settings"] for folder in folders]
+    settings = [folder.read_json(folder.resolved).get("settings", {}) for folder in folders]
     names = sorted({*settings[0], *settings[1]})
     values = [[entry.get(name, {}).get("value") for name in names] for entry in settings]
     differing = {
@@ -127,6 +163,13 @@ def compare(one: str, other: str, as_json: bool) -> None:
 @click.argument("run")
 @click.argument("command", type=click.Choice(COMMANDS))
 @click.argument("value", type=int, required=False)
-def send_(run: str, command: str, value: int | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+def send_(run: str, command: str, value: int | None, as_json: bool) -> None:
     """Tell a live run something: pause, continue, stop, save, evaluate."""
-    send(find_run(run), command, value)
+    folder = find_run(run)
+    state = folder.state()
+    if state in ("done", "stopped", "failed"):
+        raise UserError(f"run {folder.name} is {state}: nobody listens", hint="engine runs list shows what is running")
+    identity = send(folder, command, value)
+    if as_json:
+        print_json({"run": folder.name, "command": command, "id": identity})

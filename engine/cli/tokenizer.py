@@ -36,8 +36,11 @@ def train(files: tuple[str, ...], vocab_size: int, out: str, max_rows: int, as_j
     folder = Path(out).expanduser()
     if (folder / "tokenizer.json").exists():
         raise UserError("the folder holds a tokenizer already", where=str(folder), hint="choose another --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder cannot be made: {error.strerror}", where=str(folder)) from error
     trained = train_tokenizer(_texts(files, max_rows), vocab_size)
-    folder.mkdir(parents=True, exist_ok=True)
     trained.save(folder)
     if as_json:
         print_json({"out": str(folder), "vocab_size": trained.vocab_size, "fingerprint": trained.fingerprint})

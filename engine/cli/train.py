@@ -65,9 +65,10 @@ def resume(run: str, allow_inexact: bool, as_json: bool) -> None:
     from engine.session import carry_out
 
     folder = find_run(run)
-    if folder.state() == "done":
-        say(f"run {folder.name} is done already; to train on, start a new run --from {folder.name}")
-        _show(_summary_of(folder), as_json)
+    done = _summary_of(folder)
+    if done:
+        say(f"run {folder.name} is done already; there is nothing to resume")
+        _show(done, as_json)
         return
     _run(
         lambda interrupt, listener: carry_out(
@@ -91,9 +92,14 @@ def _run(work: Callable[[threading.Event, Callable[[Event], None]], dict[str, An
         sys.exit(130)
 
 
-def _summary_of(run: RunFolder) -> dict[str, Any]:
-    """The summary of a run that is done, as it ended."""
-    return next(event.summary for event in reversed(run.history()) if isinstance(event, Finished))
+def _summary_of(run: RunFolder) -> dict[str, Any] | None:
+    """The summary of a run that is done and whose result is there; None where there is something left to do."""
+    end = run.history()[-1:]
+    if run.is_running() or not end or not isinstance(end[0], Finished) or end[0].status != "done":
+        return None
+    kind = "tokenizer" if "tokenizer" in end[0].summary else "checkpoint"
+    made = run.tokenizer if kind == "tokenizer" else run.checkpoint(end[0].step)
+    return end[0].summary | {"path": str(run.path), kind: str(made)} if made.is_dir() else None
 
 
 def _show(summary: dict[str, Any], as_json: bool) -> None:
@@ -105,12 +111,21 @@ def _show(summary: dict[str, Any], as_json: bool) -> None:
 
 @contextmanager
 def _signals(interrupt: threading.Event) -> Iterator[None]:
-    """Signals ask the run to save its last step boundary; a signal ignored by inheritance (nohup) stays ignored."""
+    """Signals ask the run to save its last step boundary; a signal ignored by inheritance (nohup) stays ignored.
+
+    A second ctrl+c does not wait for that: what was saved before is what a resume goes on from.
+    """
+
+    def heed(number: int, _: object) -> None:
+        if number == signal.SIGINT and interrupt.is_set():
+            raise KeyboardInterrupt
+        interrupt.set()
+
     names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in names}
     caught = {number: old for number, old in before.items() if old is not signal.SIG_IGN}
     for each in caught:
-        signal.signal(each, lambda *_: interrupt.set())
+        signal.signal(each, heed)
     try:
         yield
     finally:
@@ -176,15 +191,16 @@ def _line(event: Event) -> str:
 def _readable(summary: dict[str, Any]) -> str:
     if "tokenizer" in summary:
         return (
-            f"run {summary['run']}: {summary['vocab_size']:,} tokens, {summary['characters_per_token']:.2f} characters a "
-            f"token\ntokenizer {summary['tokenizer']}"
+            f"run {summary['run']}: {summary['vocab_size']:,} tokens, "
+            f"{summary['characters_per_token']:.2f} characters a token\ntokenizer {summary['tokenizer']}"
         )
+    speed = summary["tokens_per_second"]
     return "\n".join(
         [
             f"run {summary['run']}: {summary['status']} after {summary['steps']:,} steps, {summary['tokens']:,} tokens",
             f"loss {number(summary['train_loss'])}, validation loss {number(summary['val_loss'])}, "
             f"bits per byte {number(summary['val_bits_per_byte'])}",
-            f"{summary['tokens_per_second']:,.0f} tokens/s, peak memory {size(summary['peak_bytes'])}",
+            f"{number(speed and round(speed))} tokens/s, peak memory {size(summary['peak_bytes'])}",
             f"checkpoint {summary['checkpoint']}",
         ]
     )

@@ -11,8 +11,10 @@ from engine.generation.generate import generate
 from engine.generation.sampling import SamplingSettings
 from engine.text.messages import Message
 from engine.text.records import Record
+from engine.text.template import TemplateFailure
 
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+_THINK = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Question:
     Attributes:
         messages: The conversation up to where the assistant answers.
         expected: The right answer.
-        bare: Whether `expected` is the answer alone: then only what stands in answer tags counts.
+        bare: Whether `expected` is the answer alone: then, where there are answer tags, only what they hold counts.
         labels: The row's other short fields (kind, lang, task), to count by.
     """
 
@@ -35,20 +37,34 @@ class Question:
 def question_of(record: Record) -> Question | None:
     """The question in a record; None where it has no known answer.
 
-    A prompt asks for its `answer` field; a conversation for its last assistant turn.
+    A prompt asks for its `answer` field; a conversation for its last assistant turn. Rows with tools have none: what is
+    right there is a call, not a text.
     """
     labels = {key: value for key, value in record.extra.items() if isinstance(value, str) and len(value) <= 40}
     if record.shape == "prompt":
         return Question(record.messages, record.answer, True, labels) if record.answer is not None else None
-    if record.shape != "conversation" or record.messages[-1].role != "assistant" or len(record.messages) < 2:
+    if record.shape != "conversation" or len(record.messages) < 2 or record.tools:
+        return None
+    if record.messages[-1].role != "assistant" or not record.messages[-1].content.strip():
         return None
     return Question(record.messages[:-1], record.messages[-1].content, False, labels)
 
 
 def is_right(question: Question, said: str) -> bool:
-    """Whether an answer equals the expected one, white space at the ends aside."""
+    """Whether an answer equals the expected one, white space at the ends and thoughts that nobody expects aside."""
+    if "<think>" not in question.expected and (thoughts := _THINK.match(said)):
+        said = said[thoughts.end() :]
     tagged = _ANSWER.search(said) if question.bare else None
     return (tagged[1] if tagged else said).strip() == question.expected.strip()
+
+
+def _prompt(partner: ChatPartner, question: Question) -> list[int]:
+    """The token ids of a question; none where the model cannot be asked it."""
+    try:
+        ids = partner.prompt_ids(question.messages)
+    except TemplateFailure:
+        return []
+    return ids if len(ids) < partner.model.config.max_position_embeddings else []
 
 
 def exact_match(
@@ -62,16 +78,25 @@ def exact_match(
     """Asks every question greedily.
 
     Returns:
-        questions, exact_match (share of 1), by (label → value → questions and exact_match), wrong (the first ten:
-        prompt, expected, said).
+        questions, not_asked (longer than the model reads, or refused by the template: they count as wrong),
+        exact_match (share of 1), by (label → value → questions and exact_match), wrong (the first ten: prompt,
+        expected, said).
     """
     asked = list(questions)
-    prompts = [partner.prompt_ids(question.messages) for question in asked]
+    prompts = [_prompt(partner, question) for question in asked]
+    fitting = [place for place, ids in enumerate(prompts) if ids]
     settings = SamplingSettings(temperature=0.0, max_new_tokens=max_new_tokens)
     answers = generate(
-        partner.model, prompts, settings, partner.tokenizer.stop_ids, batch_size=batch_size, progress=progress
+        partner.model,
+        [prompts[place] for place in fitting],
+        settings,
+        partner.tokenizer.stop_ids,
+        batch_size=batch_size,
+        progress=progress,
     )
-    said = [partner.tokenizer.decode(answer.ids) for answer in answers]
+    said = [""] * len(asked)
+    for place, answer in zip(fitting, answers, strict=True):
+        said[place] = partner.tokenizer.decode(answer.ids)
     right = [is_right(question, text) for question, text in zip(asked, said, strict=True)]
     groups: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for question, fine in zip(asked, right, strict=True):
@@ -84,6 +109,7 @@ def exact_match(
     ]
     return {
         "questions": len(asked),
+        "not_asked": len(asked) - len(fitting),
         "exact_match": sum(right) / len(asked) if asked else None,
         "by": {
             label: {

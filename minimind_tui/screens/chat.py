@@ -21,6 +21,7 @@ from minimind_tui.widgets.vim import FollowScroll
 
 _DRAIN_SECONDS = 0.1
 _STOPS = {"stop": "ended by itself", "length": "cut at max tokens", "context": "context is full"}
+_NOTHING = "no checkpoint yet"
 STOPPED = "[stopped]"
 
 
@@ -39,12 +40,14 @@ class ChatScreen(Area):
         Binding("ctrl+n", "new", "New chat", tooltip="Forget the conversation (also /new)", id="chat.new"),
         Binding("ctrl+o", "choose", "Checkpoint", tooltip="Choose the checkpoint", id="chat.choose"),
         Binding("ctrl+t", "settings", "Sampling", tooltip="Temperature and length", id="chat.settings"),
+        Binding("f1", "app.keys", "Keys", tooltip="All keys of this screen", id="chat.help"),
+        Binding("question_mark", "app.keys", show=False),
         Binding("i", "type", "Type", show=False, id="chat.type"),
     ]
 
     def compose_body(self) -> Iterator[Widget]:
         with Horizontal(id="sampling"):
-            yield Select[str]([], prompt="no checkpoint yet", id="checkpoint", compact=True)
+            yield Select[str]([], prompt=_NOTHING, id="checkpoint", compact=True)
             yield Label("temperature")
             yield Input(f"{self.mini.state.temperature:g}", id="temperature", type="number", compact=True)
             yield Label("max tokens")
@@ -89,6 +92,7 @@ class ChatScreen(Area):
         select: Select[str] = self.query_one("#checkpoint", Select)
         if [*found] != [*self._choices]:
             chosen = select.value
+            select.prompt = "choose a checkpoint" if found else _NOTHING
             select.set_options([(Content(clean(name, newlines=False)), name) for name in found])
             if isinstance(chosen, str) and chosen in found:
                 select.value = chosen
@@ -106,6 +110,8 @@ class ChatScreen(Area):
         if self._reference() != self._talking_with:
             self._talking_with = self._reference()
             self.action_new()
+        if self.query_one("#checkpoint").has_focus_within:
+            self.call_after_refresh(self.action_type)
 
     def _reference(self) -> str:
         value = self.query_one("#checkpoint", Select).value
@@ -116,7 +122,7 @@ class ChatScreen(Area):
         summary = self._choices.get(self._reference())
         prompt = self.query_one("#prompt", Input)
         empty = self.query_one("#empty-talk", Static)
-        empty.display = not self._turns
+        empty.display = self._view is None
         if summary is None:
             empty.update(
                 Content.from_markup("No checkpoint to talk with yet.\nTrain one: [b]escape[/b], then [b]1[/b].")
@@ -184,7 +190,8 @@ class ChatScreen(Area):
             return
         self._answer = None
         if answer.error is not None:
-            self._turns.pop()
+            asked, prompt = self._turns.pop(), self.query_one("#prompt", Input)
+            prompt.value = prompt.value or asked.text
             view.show(text, note="failed", prompt=self._prompt)
             self.mini.show_error(answer.error)
             return

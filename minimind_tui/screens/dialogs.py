@@ -1,5 +1,6 @@
 """Small dialogs: leaving with a live run, an error, help."""
 
+from pathlib import Path
 from typing import ClassVar
 
 from textual import on
@@ -21,6 +22,9 @@ _BETWEEN_BUTTONS: list[BindingType] = [
 ]
 
 
+_QUIT_TEXT = "Stopped, it can be resumed where it was. Detached, it goes on without this terminal."
+
+
 class QuitDialog(ModalScreen[str]):
     """Asks what becomes of a run that goes on in this process: `stop`, `detach`, or an empty answer to stay."""
 
@@ -39,6 +43,7 @@ class QuitDialog(ModalScreen[str]):
         with Vertical(classes="dialog") as dialog:
             dialog.border_title = "Quit"
             yield Static(Content(f"{clean(self._name_of_run)} is still running here."))
+            yield Static(_QUIT_TEXT, classes="paragraph")
             with Horizontal(classes="buttons"):
                 yield Button("(s) Stop and save", id="stop", variant="primary", compact=True)
                 yield Button("(d) Keep running detached", id="detach", compact=True)
@@ -58,7 +63,7 @@ class ErrorDialog(ModalScreen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q", "dismiss", "Close")]
 
-    def __init__(self, error: EngineError, log: str = "") -> None:
+    def __init__(self, error: EngineError, log: Path | None = None) -> None:
         super().__init__()
         self._error, self._log = error, log
 
@@ -72,7 +77,8 @@ class ErrorDialog(ModalScreen[None]):
     def _message(self) -> Content:
         error = self._error
         parts = [Content.styled(clean(error.what), "bold")]
-        for label, text in (("where", error.where), ("hint", error.hint), ("log", self._log)):
+        log = str(self._log) if self._log is not None and self._log.is_file() else ""
+        for label, text in (("where", error.where), ("hint", error.hint), ("log", log)):
             if text:
                 parts.append(Content.assemble((f"{label:<6}", MUTED), clean(text)))
         return Content("\n").join(parts)
@@ -105,7 +111,8 @@ def _keys(screen: Screen[object]) -> Content:
         binding = active.binding
         if binding.description and not binding.system:
             keys = lines.setdefault(binding.action, ([], active.tooltip or binding.description, binding.id or ""))[0]
-            keys.append(screen.app.get_key_display(binding.with_key(key)))
+            if (shown := screen.app.get_key_display(binding.with_key(key))) not in keys:
+                keys.append(shown)
     width = max((len(" ".join(keys)) for keys, _, _ in lines.values()), default=0)
     return Content("\n").join(
         Content.assemble((f"{' '.join(keys):<{width}}  ", "$accent bold"), text, (f"  {id}", MUTED))

@@ -14,6 +14,8 @@ from minimind_tui.widgets.panes import LogPane, SamplesPane
 from minimind_tui.widgets.progress_panel import ProgressPanel
 
 _DRAW_SECONDS = 0.5
+_LOOKS = ("more", "whole", "log_y", "pane")
+"""Actions that change the view only."""
 _LOW = 34
 """Below this many rows there is room for one row of charts."""
 
@@ -28,7 +30,8 @@ class TrainScreen(Area):
         "you scroll up (tab moves into it), and again from its end."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("p", "pause", "Pause/go on", tooltip="Pause after this step, or go on", id="train.pause"),
+        Binding("p", "pause", "Pause", tooltip="Pause after this step", id="train.pause"),
+        Binding("p", "go_on", "Go on", tooltip="Go on after a pause", id="train.go_on"),
         Binding("s", "stop", "Stop & save", tooltip="End at a step boundary, saved", id="train.stop"),
         Binding("d", "detach", "Detach", tooltip="Go on as a process of its own", id="train.detach"),
         Binding("r", "resume", "Resume", tooltip="Go on where it ended", id="train.resume"),
@@ -39,7 +42,7 @@ class TrainScreen(Area):
         Binding("w", "save", "Save a checkpoint now", show=False, id="train.save"),
         Binding("v", "whole", "Whole run or its newest steps", show=False, id="train.whole"),
         Binding("y", "log_y", "Logarithmic y axis", show=False, id="train.log_y"),
-        Binding("t", "pane", "Log or samples (narrow terminals)", show=False, id="train.pane"),
+        Binding("t", "pane", "Samples/log", tooltip="The other pane: log or samples", id="train.pane"),
     ]
 
     def compose_body(self) -> Iterator[Widget]:
@@ -70,38 +73,52 @@ class TrainScreen(Area):
             return
         live, grid = self.mini.shown, self.query_one(CurveGrid)
         self.set_class(live is None, "-empty")
+        self.set_class(live is not None and not live.history.curves, "-curveless")
         self.query_one(ProgressPanel).show(live, note=self.mini.rung_note(live))
         state = live.state if live else ""
         if live is not None:
             grid.show(live.history, low=self.has_class("-low"))
             self.query_one(LogPane).show(live.history)
             self.query_one(SamplesPane).show(live.history)
-        if (live, state) != self._drawn:
-            self._drawn = (live, state)
+        drawn = (live, state, live is not None and live.alive, grid.pages, self.has_class("-narrow"))
+        if drawn != self._drawn:
+            self._drawn = drawn
             self.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only what the run can follow now."""
         live = self.mini.shown
         working = live is not None and live.alive
-        if action in ("pause", "stop", "evaluate", "save"):
+        if live is not None and live.detaching and action not in _LOOKS:
+            return False
+        if action in ("pause", "go_on"):
+            return working and live is not None and (live.history.status == "paused") == (action == "go_on")
+        if action in ("stop", "evaluate", "save"):
             return working
         if action == "detach":
             return working and live is not None and live.is_own
         if action == "resume":
-            return live is not None and not working and live.state in ("stopped", "failed", "interrupted")
+            ended = live is not None and not working and live.state in ("stopped", "failed", "interrupted")
+            return ended and live is not None and live.run is not None and live.run.resolved.is_file()
         if action == "chat":
-            return live is not None and not working and live.state == "done"
-        if action in ("more", "whole", "log_y", "pane"):
-            return live is not None
+            return live is not None and not working and live.run is not None and live.run.checkpoints.is_dir()
+        if action == "more":
+            return self.is_mounted and self.query_one(CurveGrid).pages > 1
+        if action == "pane":
+            return live is not None and self.has_class("-narrow")
+        if action in ("whole", "log_y"):
+            return live is not None and bool(live.history.curves)
         if action == "new_run":
             return not working
         return True
 
     def action_pause(self) -> None:
-        """Pauses, or goes on."""
-        if (live := self.mini.shown) is not None:
-            live.send("continue" if live.history.status == "paused" else "pause")
+        """Pauses after the step that is being computed."""
+        self._tell("pause", "pausing after this step")
+
+    def action_go_on(self) -> None:
+        """Goes on after a pause."""
+        self._tell("continue", "going on")
 
     def action_stop(self) -> None:
         """Ends the run with a checkpoint; a ladder ends with it."""

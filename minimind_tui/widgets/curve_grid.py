@@ -21,7 +21,7 @@ class CurveGrid(Grid):
             yield Curve(id=f"curve-{index}")
 
     def on_mount(self) -> None:
-        self.page = 0
+        self.page, self.pages = 0, 1
         self.log_y, self.whole = False, True
 
     def turn(self) -> None:
@@ -32,13 +32,14 @@ class CurveGrid(Grid):
         """Draws what is visible of the page; `low` leaves room for one row of charts only."""
         room = _PER_PAGE // 2 if low else _PER_PAGE
         groups = charts(history)
-        pages = max(1, -(-len(groups) // room))
-        self.page %= pages
+        self.pages = max(1, -(-len(groups) // room))
+        self.page %= self.pages
         shown = groups[self.page * room : (self.page + 1) * room]
         for index, chart in enumerate(self.query(Curve)):
             chart.display = index < (room if not shown else len(shown))
             if index < len(shown):
                 title, subtitle, series = shown[index]
+                title += f"{' · log' if self.log_y else ''}{'' if self.whole else ' · newest'}"
                 chart.show(title, subtitle, series, log_y=self.log_y, whole=self.whole)
             else:
                 chart.show("", "", [])

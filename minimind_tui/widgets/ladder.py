@@ -47,12 +47,15 @@ def _row(rung: Rung) -> list[Text]:
 
 
 def _first(rungs: Sequence[Rung]) -> int:
-    return next((index for index, rung in enumerate(rungs) if rung.advice == "next"), 0)
+    """Where the work is: the stage that runs, else the one that is advised."""
+    running = [index for index, rung in enumerate(rungs) if rung.newest is not None and rung.newest.state == "running"]
+    advised = [index for index, rung in enumerate(rungs) if rung.advice == "next"]
+    return [*running, *advised, 0][0]
 
 
 def best_text(summary: RunSummary) -> str:
-    """The leading metric's best value with its title."""
+    """The leading metric's best value with its title, the value first: it stays in sight where the title does not."""
     if summary.metric is None or summary.best is None:
         return "–"
     short = summary.metric.title.replace("validation ", "val ")
-    return f"{short} {metric_text(summary.best, summary.metric.unit)}"
+    return f"{metric_text(summary.best, summary.metric.unit)} {short}"

@@ -3,6 +3,7 @@
 from textual.content import Content
 from textual.widgets import Static
 
+from engine.clean import clean
 from engine.settings.registry import STAGES
 from minimind_tui.figures import duration, number, share, size
 from minimind_tui.live import Live
@@ -54,6 +55,8 @@ class ProgressPanel(Static):
             parts.append(f"epoch {history.epoch:.2f}")
         if history.tokens:
             parts.append(f"{number(history.tokens)} tokens")
+        if live.failure is not None:
+            return Content.styled(clean(live.failure.what, newlines=False), "$text-error")
         return Content(" · ".join(parts) or "no step yet")
 
     def _machine(self, live: Live) -> Content:

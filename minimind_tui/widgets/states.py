@@ -5,6 +5,7 @@ _TONES = {
     "done": "success",
     "paused": "warning",
     "stopping": "warning",
+    "detaching": "warning",
     "stopped": "warning",
     "interrupted": "warning",
     "failed": "error",

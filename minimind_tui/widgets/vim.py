@@ -12,6 +12,7 @@ WIDEST = 26
 """Cells that a column takes at most."""
 
 _ROW_KEYS: list[BindingType] = [
+    Binding("enter", "select_cursor", "Open", id="list.open"),
     Binding("j", "cursor_down", "Down", show=False, id="list.down"),
     Binding("k", "cursor_up", "Up", show=False, id="list.up"),
     Binding("g", "scroll_top", "First", show=False, id="list.first"),

@@ -1,12 +1,18 @@
 """The command line from end to end: what scripts and the app rely on."""
 
 import json
+import shutil
+import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from engine.cli import main
+from engine.cli.show import print_table
+from engine.cli.train import _signals
+from engine.runs.folder import find_run, metrics_of
 
 PEOPLE = ("Mira", "Jon", "Ana", "Leo", "Eva", "Tom", "Ida", "Max")
 JOBS = ("tailor", "baker", "sailor", "painter")
@@ -158,6 +164,91 @@ def test_audit_counts_and_names_bad_lines(engine, talks, words):
     assert 0 < found["trained_share"] < 1 and 0 <= found["packed_padding_share"] < found["padding_share"] < 1
 
 
+def test_audit_takes_the_settings_that_make_samples(engine, words, tmp_path):
+    path = tmp_path / "marked.jsonl"
+    path.write_text('{"text": "<|im_start|>Mira<|im_end|>"}\n' * 3 + '{"messages": [\n')
+    plain = engine("data", "audit", path, "--tokenizer", words, "--json")
+    parsed = engine("data", "audit", path, "--tokenizer", words, "--set", "parse_special_tokens=true", "--json")
+    assert parsed["tokens"] < plain["tokens"]
+    first = engine("data", "audit", path, "--tokenizer", words, "--max-rows", 2, "--json")
+    assert (first["usable"], first["quarantined"]) == (2, [])
+    _, err = engine("data", "audit", path, "--tokenizer", words, "--set", "learning_rate=1", code=2)
+    assert "learning_rate is not used here" in err
+    _, err = engine("data", "audit", path, "--tokenizer", words, "--stage", "tokenizer", code=2)
+    assert "makes no samples" in err
+
+
+def test_a_template_that_cannot_be_read_is_said(engine, talks, words, tmp_path):
+    bad = tmp_path / "bad.jinja"
+    bad.write_bytes(b"\xff\xfe")
+    for template in (bad, tmp_path / "missing.jinja"):
+        _, err = engine("data", "inspect", talks, "--tokenizer", words, "--template", template, code=2)
+        assert "the template cannot be read" in err and str(template) in err
+
+
+def test_columns_of_a_table_stand_below_each_other(capsys):
+    print_table(("text", "role"), [("好吗", "user"), ("ab", None), ("e\u0301😀", "x")])
+    assert capsys.readouterr().out == "text  role\n好吗  user\nab\ne\u0301😀   x\n"
+
+
+def test_a_tokenizer_run_tells_its_metric_and_is_not_trained_twice(engine, texts):
+    trained = engine("train", "cpu/tokenizer", "--data", texts, "--set", "vocab_size=300", "--name", "t", "--json")
+    assert trained["characters_per_token"] == trained["languages"]["all"]["characters_per_token"] > 1
+    shown = engine("runs", "show", "t", "--json")
+    assert shown["metrics"] == {"characters_per_token": trained["characters_per_token"]}
+    assert shown["tokenizer"] == trained["tokenizer"]
+    before = len(find_run("t").history())
+    assert engine("resume", "t", "--json") == trained
+    assert len(find_run("t").history()) == before
+
+
+def test_a_finished_run_is_resumed_politely(engine, texts, words):
+    done = engine("train", "cpu/pretrain", "--data", texts, "--tokenizer", words, "--name", "a", "--json",
+                  *small("max_steps=2"))  # fmt: skip
+    run = find_run("a")
+    before = len(run.history())
+    out, err = engine("resume", "a")
+    assert "nothing to resume" in err and done["checkpoint"] in out and len(run.history()) == before
+    assert engine("resume", "a", "--json") == done
+    _, err = engine("runs", "send", "a", "pause", code=2)
+    assert "nobody listens" in err
+    shutil.rmtree(run.checkpoints)
+    assert engine("resume", "a", "--json")["steps"] == 2 and run.checkpoint_steps() == [2]
+
+
+def test_a_list_shows_the_newest_numbers_and_leaves_damaged_runs_out(engine, texts, words):
+    engine("train", "cpu/pretrain", "--data", texts, "--tokenizer", words, "--name", "a",
+           *small("max_steps=5", "eval_interval=2", "val_fraction=0.2"))  # fmt: skip
+    run = find_run("a")
+    [listed] = engine("runs", "list", "--json")
+    newest = {name: points[-1][1] for name, points in metrics_of(run.history()).items()}
+    assert (
+        listed["metrics"] == newest and listed["state"] == "done" and (listed["step"], listed["total_steps"]) == (5, 5)
+    )
+    run.resolved.write_text("{")
+    out, err = engine("runs", "list")
+    assert "a is left out" in err and "pretrain" not in out
+
+
+def test_a_second_interrupt_does_not_wait():
+    interrupt = threading.Event()
+    with _signals(interrupt):
+        signal.raise_signal(signal.SIGTERM)
+        assert interrupt.is_set()
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_failures_nobody_thought_of_are_said_without_a_traceback(engine, texts, words, monkeypatch):
+    def fail(*_):
+        raise OSError(5, "Input/output error", "somewhere")
+
+    monkeypatch.setattr("engine.references.data_file", fail)
+    _, err = engine("data", "inspect", texts, code=1)
+    assert err.startswith("engine: somewhere: Input/output error") and "Traceback" not in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -171,6 +262,7 @@ def test_audit_counts_and_names_bad_lines(engine, talks, words):
         (["chat", "nothing", "--prompt", "hi"], "no run"),
         (["eval", "nothing", "--data", "x"], "no run"),
         (["profile", "show", "nothing"], "no profile"),
+        (["bench", "train", "--profile", "starter/tokenizer"], "has no model"),
         (["train"], "Missing argument"),
         (["sing"], "No such command"),
     ],
@@ -211,6 +303,7 @@ def test_profiles_can_be_listed_shown_checked_and_compared(engine):
     }
     out, _ = engine("profile", "check", "cpu/sft")
     assert "valid" in out
+    assert engine("profile", "check", "cpu/sft", "--json") == {"profile": "cpu/sft", "stage": "sft", "valid": True}
 
 
 def test_the_starter_world_is_written(engine, tmp_path):

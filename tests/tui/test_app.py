@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from textual.widgets import Input, OptionList, Select
+from textual.widgets import Input, OptionList, Select, Static
 
 from engine.runner import start_process
 from engine.runs.folder import find_run
@@ -15,6 +15,7 @@ from minimind_tui.screens.home import HomeScreen
 from minimind_tui.screens.start import StartDialog
 from minimind_tui.screens.train import TrainScreen
 from minimind_tui.widgets.curve import Curve
+from minimind_tui.widgets.curve_grid import CurveGrid
 from minimind_tui.widgets.run_table import RunTable
 from minimind_tui.widgets.turn_view import TurnView
 from tests.tui.conftest import until
@@ -38,8 +39,9 @@ async def test_the_areas_and_their_help_by_keyboard(app: MinimindApp) -> None:
         assert isinstance(app.screen, HelpDialog)
         await pilot.press("escape")
         assert isinstance(app.screen, HomeScreen)
-        titles = {command.title for command in app.get_system_commands(app.screen)}
-        assert {"New run", "Starter ladder", "Home", "Train", "Chat", "Quit", "Theme"} <= titles
+        titles = [command.title for command in app.get_system_commands(app.screen)]
+        assert {"New run", "Starter ladder", "Go to Home", "Go to Train", "Go to Chat", "Quit", "Theme"} <= set(titles)
+        assert len(titles) == len(set(titles)) and "Down" not in titles
 
 
 async def test_a_run_from_the_dialog_to_its_curves_and_a_stop_that_saves(app: MinimindApp, home: Path) -> None:
@@ -48,6 +50,7 @@ async def test_a_run_from_the_dialog_to_its_curves_and_a_stop_that_saves(app: Mi
         await pilot.press("n")
         assert isinstance(app.screen, StartDialog)
         profiles = app.screen.query_one("#profiles", OptionList)
+        await until(pilot, lambda: profiles.option_count > 0)
         profiles.highlighted = profiles.get_option_index("tiny/long")
         await pilot.press("tab", "tab")
         await pilot.press(*"learning_rat=1", "ctrl+r")
@@ -93,7 +96,7 @@ async def test_a_run_from_the_dialog_to_its_curves_and_a_stop_that_saves(app: Mi
 
 
 async def test_rungs_follow_each_other_and_end_in_a_chat(app: MinimindApp, monkeypatch, home: Path) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr("minimind_tui.app.LADDER", ("tiny/tokenizer", "tiny/pretrain"))
+    monkeypatch.setattr("minimind_tui.climb.LADDER", ("tiny/tokenizer", "tiny/pretrain"))
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("s")
         await until(pilot, lambda: isinstance(app.screen, ChatScreen))
@@ -143,6 +146,8 @@ async def test_a_failure_ends_in_a_dialog_and_the_app_lives(app: MinimindApp, ho
         await pilot.press("escape")
         assert isinstance(app.screen, TrainScreen)
         assert app.own is None
+        await pilot.pause(0.6)
+        assert "resume" not in {active.binding.action for active in app.screen.active_bindings.values()}
 
 
 async def test_a_run_carried_elsewhere_is_watched_and_stopped(app: MinimindApp, home: Path) -> None:
@@ -157,6 +162,70 @@ async def test_a_run_carried_elsewhere_is_watched_and_stopped(app: MinimindApp, 
         await pilot.press("s")
         await until(pilot, lambda: app.shown is not None and app.shown.state == "stopped")
     assert run.checkpoint_steps()
+
+
+async def test_leaving_detached_hands_the_run_to_a_process_of_its_own(app: MinimindApp, home: Path) -> None:
+    _tokenizer()
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.pause()
+        app._begin(begin_thread("tiny/long"))
+        await until(pilot, lambda: app.shown is not None and app.shown.history.step >= 3)
+        assert app.shown is not None and app.shown.run is not None
+        run = app.shown.run
+        await pilot.press("ctrl+q", "d")
+        assert app.shown.state == "detaching"
+        await pilot.press("r", "s", "ctrl+q")
+        assert isinstance(app.screen, TrainScreen), "nothing can be asked of it meanwhile"
+        await until(pilot, lambda: not app.is_running)
+    assert "goes on without this terminal" in str(app.return_value)
+    assert run.is_running()
+
+    again = MinimindApp()
+    async with again.run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: again.shown is not None and again.shown.state == "running")
+        assert again.own is None
+        await pilot.press("s")
+        await until(pilot, lambda: again.shown is not None and again.shown.state == "stopped")
+    assert not run.is_running()
+
+
+async def test_what_the_start_dialog_can_refuse_keeps_it_open(app: MinimindApp, home: Path) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        app.ask_for_run(profile="tiny/pretrain", data=str(home / "none.jsonl"))
+        await pilot.pause()
+        dialog = app.screen
+        assert isinstance(dialog, StartDialog)
+        await until(pilot, lambda: dialog.query_one("#profiles", OptionList).option_count > 0)
+        await pilot.press("ctrl+r")
+        assert app.screen is dialog
+        assert "does not exist" in str(dialog.query_one("#problem", Static).content)
+
+
+async def test_keys_follow_the_run(app: MinimindApp, home: Path) -> None:
+    _tokenizer()
+
+    def keys() -> set[str]:
+        return {active.binding.action for active in app.screen.active_bindings.values()}
+
+    async with app.run_test(size=SIZE) as pilot:
+        app.show_run(find_run("tiny-tokenizer"))
+        await until(pilot, lambda: app.shown is not None)
+        await pilot.pause(0.6)
+        assert not app.screen.query_one(CurveGrid).display, "it has no curves: the log has the room"
+        assert {"new_run", "pane"} <= keys() and not {"pause", "stop", "resume", "more", "log_y"} & keys()
+        app._begin(begin_thread("tiny/long"))
+        await until(pilot, lambda: app.own is not None and app.own.history.step >= 3)
+        await pilot.pause(0.6)
+        assert app.screen.query_one(CurveGrid).display
+        assert {"pause", "stop", "detach", "more"} <= keys() and not {"go_on", "resume", "new_run"} & keys()
+        await pilot.press("p")
+        await until(pilot, lambda: app.own is not None and app.own.state == "paused")
+        await pilot.pause(0.6)
+        assert "go_on" in keys() and "pause" not in keys()
+        await pilot.press("s")
+        await until(pilot, lambda: app.own is None)
+        await pilot.pause(0.6)
+        assert {"resume", "new_run"} <= keys() and "stop" not in keys()
 
 
 async def test_paths_open_on_their_screens(home: Path) -> None:

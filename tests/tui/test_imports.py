@@ -40,5 +40,8 @@ def test_without_a_terminal_it_says_so(tmp_path: Path) -> None:
 
 
 def test_the_wait_policy_is_set_before_anything_is_loaded(tmp_path: Path) -> None:
-    script = "import os, minimind_tui.__main__; print(os.environ['OMP_WAIT_POLICY'])"
-    assert _python("-c", script, home=tmp_path).stdout.strip() == "PASSIVE"
+    script = (
+        "import os, sys\nfrom minimind_tui.__main__ import main\nsys.argv = ['minimind-tui', '--version']\n"
+        "try:\n    main()\nexcept SystemExit:\n    print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    )
+    assert _python("-c", script, home=tmp_path).stdout.split()[-2:] == ["PASSIVE", "False"]

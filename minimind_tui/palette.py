@@ -1,0 +1,29 @@
+"""What the command palette offers: every action of the app that has a key here, then Textual's own."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from textual.app import App, SystemCommand
+from textual.screen import Screen
+
+_OWN = ("Quit", "Keys")
+"""Commands of Textual's that the app has itself."""
+
+
+def key_commands(app: App[Any], screen: Screen[Any]) -> Iterator[SystemCommand]:
+    """A command for each action of the screen and of the app, without the movements within a list or a pane."""
+    seen: set[str] = set()
+    for active in screen.active_bindings.values():
+        binding = active.binding
+        if binding.id and active.node in (screen, app) and binding.action not in seen:
+            seen.add(binding.action)
+            yield SystemCommand(
+                binding.description,
+                " · ".join(part for part in (f"key {app.get_key_display(binding)}", active.tooltip) if part),
+                lambda action=binding.action, node=active.node: app.call_later(app.run_action, action, node),
+            )
+
+
+def toolkit_commands(commands: Iterator[SystemCommand]) -> Iterator[SystemCommand]:
+    """Textual's commands without those that stand in the list already."""
+    return (one for one in commands if one.title not in _OWN)
