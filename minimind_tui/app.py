@@ -24,6 +24,7 @@ from minimind_tui.screens.home import HomeScreen
 from minimind_tui.screens.start import Choice, StartDialog
 from minimind_tui.screens.train import TrainScreen
 from minimind_tui.state import State, load_keymap
+from minimind_tui.terminal import when_told_to_end
 
 _DRAIN_SECONDS = 0.25
 _LEAVE_SECONDS = 120.0
@@ -80,6 +81,7 @@ class MinimindApp(App[str]):
         if self.state.theme in self.available_themes:
             self.theme = self.state.theme
         self.set_interval(_DRAIN_SECONDS, self._drain)
+        when_told_to_end(self._end)
         self.call_after_refresh(self._after_first_frame)
         self.switch_mode(self.state.screen if self.state.screen in self.MODES else "home")
 
@@ -287,11 +289,22 @@ class MinimindApp(App[str]):
             return
         if answer == "detach":
             self._hand_over(self.own, leave=True)
-            return
+        else:
+            self.notify("Saving the last step …", timeout=_LEAVE_SECONDS)
+            self._stop_and_leave(self.own)
+
+    def _end(self) -> None:
+        """The terminal was closed, or a signal asks for the end: what the run has learnt is saved first."""
+        self._remember()
+        if self.own is None or not self.own.alive:
+            self.exit()
+        elif not self.own.detaching:
+            self._stop_and_leave(self.own)
+
+    def _stop_and_leave(self, live: Live) -> None:
         self._climb = None
-        self.own.send("stop")
-        self.notify("Saving the last step …", timeout=_LEAVE_SECONDS)
-        self._leave_in_thread(self.own)
+        live.send("stop")
+        self._leave_in_thread(live)
 
     @work(thread=True, exit_on_error=False)
     def _leave_in_thread(self, live: Live) -> None:

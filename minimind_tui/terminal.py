@@ -1,9 +1,11 @@
-"""Keeps stray output off the screen: what C code or other libraries write goes to the log."""
+"""The terminal below the app: stray output is kept off the screen, and its end is noticed."""
 
+import asyncio
 import os
+import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -32,8 +34,21 @@ def guarded_output(log: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.__stderr__.flush()
+        with suppress(OSError):  # the terminal may be gone
+            sys.__stderr__.flush()
         for target, descriptor in zip((1, 2), kept, strict=True):
             os.dup2(descriptor, target)
             os.close(descriptor)
         sys.__stdout__, sys.__stderr__ = streams  # type: ignore[misc]
+
+
+def when_told_to_end(call: Callable[[], None]) -> None:
+    """Calls back when the terminal is closed or the process is asked to end; from the running event loop.
+
+    A signal that was ignored from the start, as under nohup, stays ignored. Windows has no such signals.
+    """
+    if sys.platform == "win32":
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            asyncio.get_running_loop().add_signal_handler(number, call)

@@ -263,7 +263,8 @@ class EventTail:
 def list_runs() -> list[RunFolder]:
     """All runs, the newest first."""
     root = runs_folder()
-    found = [RunFolder(path) for path in root.iterdir() if (path / "resolved.json").exists()] if root.is_dir() else []
+    paths = root.iterdir() if root.is_dir() else ()
+    found = [RunFolder(path) for path in paths if _NAME.fullmatch(path.name) and (path / "resolved.json").exists()]
     return sorted(found, key=lambda run: run.resolved.stat().st_mtime, reverse=True)
 
 
@@ -280,14 +281,25 @@ def find_run(reference: str) -> RunFolder:
     raise CheckpointError(f"there is no run {reference!r}", hint=hint)
 
 
+def check_name(name: str) -> None:
+    """Refuses what cannot be a run's name.
+
+    Raises:
+        UserError: It is no plain file name.
+    """
+    if not _NAME.fullmatch(name):
+        raise UserError(f"{name!r} is no run name", hint="letters, digits, '.', '_' and '-', at most 100")
+
+
 def create_run(name: str, *, overwrite: bool = False) -> RunFolder:
     """Makes the folder of a new run.
+
+    A run that is replaced is kept aside until `forget_replaced`, and comes back with `restore_replaced`.
 
     Raises:
         UserError: The name is taken (without `overwrite`) or is no plain file name.
     """
-    if not _NAME.fullmatch(name):
-        raise UserError(f"{name!r} is no run name", hint="letters, digits, '.', '_' and '-', at most 100")
+    check_name(name)
     run = RunFolder(runs_folder() / name)
     if run.path.exists():
         if not overwrite:
@@ -296,7 +308,8 @@ def create_run(name: str, *, overwrite: bool = False) -> RunFolder:
             )
         if run.is_running():
             raise UserError(f"run {name} is running", hint="stop it before it is overwritten")
-        shutil.rmtree(run.path)
+        forget_replaced(run)
+        run.path.rename(_aside(run))
     try:
         run.path.mkdir(parents=True)
         run.checkpoints.mkdir()
@@ -305,6 +318,22 @@ def create_run(name: str, *, overwrite: bool = False) -> RunFolder:
     except OSError as error:
         raise UserError(f"the run's folder cannot be made: {error.strerror}", where=str(run.path)) from error
     return run
+
+
+def _aside(run: RunFolder) -> Path:
+    return run.path.with_name(f".replaced-{run.name}")
+
+
+def forget_replaced(run: RunFolder) -> None:
+    """Deletes the run that this one replaces."""
+    shutil.rmtree(_aside(run), ignore_errors=True)
+
+
+def restore_replaced(run: RunFolder) -> None:
+    """Removes the run, and brings back the one that it would have replaced."""
+    shutil.rmtree(run.path, ignore_errors=True)
+    if _aside(run).exists():
+        _aside(run).rename(run.path)
 
 
 def free_name(base: str) -> str:

@@ -13,7 +13,14 @@ from engine.errors import Interrupted, UserError
 from engine.runs.checkpoint import newest_whole, set_aside, sweep
 from engine.runs.control import Inbox
 from engine.runs.events import Audited, Finished, Resumed, RunStarted
-from engine.runs.folder import RunFolder, create_run, free_name
+from engine.runs.folder import (
+    RunFolder,
+    check_name,
+    create_run,
+    forget_replaced,
+    free_name,
+    restore_replaced,
+)
 from engine.session.assemble import build_model, compile_model, encode_settings, implementation, load_data
 from engine.session.decide import FALLBACKS
 from engine.session.environment import check_disk, check_environment, environment_of, tokenizer_fingerprint
@@ -42,6 +49,7 @@ def begin(request: TrainRequest) -> RunFolder:
     settings = settings_of(request, profile)
     environment = environment_of(settings)
     name = request.name or free_name(profile.name)
+    check_name(name)
     _refuse_to_eat_itself(name, settings)
     run = create_run(name, overwrite=request.overwrite)
     try:
@@ -53,7 +61,7 @@ def begin(request: TrainRequest) -> RunFolder:
         resolved = {"profile": profile.name, **settings.to_json()}
         run.resolved.write_text(json.dumps(resolved, indent=1, ensure_ascii=False), encoding="utf-8")
     except BaseException as error:
-        shutil.rmtree(run.path, ignore_errors=True)
+        restore_replaced(run)
         if isinstance(error, OSError):
             raise explained(error, run) from error
         raise
@@ -113,13 +121,15 @@ def train(
 
 @contextmanager
 def forget_if_useless(run: RunFolder) -> Iterator[None]:
-    """Removes the folder of a run that turned out impossible before anything was trained."""
+    """Removes the folder of a run that turned out impossible before anything was trained; a replaced one comes back."""
     try:
         yield
     except UserError:
         if not run.checkpoint_steps():
-            shutil.rmtree(run.path, ignore_errors=True)
+            restore_replaced(run)
         raise
+    finally:
+        forget_replaced(run)
 
 
 def _refuse_to_eat_itself(name: str, settings: Settings) -> None:

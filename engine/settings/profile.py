@@ -87,9 +87,20 @@ class Settings:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "Settings":
-        """Reads what `to_json` wrote."""
-        values = {name: (entry["value"], entry["origin"]) for name, entry in data["settings"].items()}
-        return build(find_stage(data["stage"]), values)
+        """Reads what `to_json` wrote.
+
+        Raises:
+            ProfileError: It was written by a program that knows other settings.
+        """
+        stage, saved = find_stage(str(data.get("stage"))), data.get("settings")
+        if not isinstance(saved, Mapping) or saved.keys() != stage.settings.keys():
+            differing = sorted(set(saved or ()) ^ stage.settings.keys())
+            raise ProfileError(
+                f"the run's settings are another version's: {', '.join(differing[:4])}",
+                where="resolved.json",
+                hint="start a new run with --from this one",
+            )
+        return build(stage, {name: (entry["value"], entry["origin"]) for name, entry in saved.items()})
 
 
 def built_in_profiles() -> Iterator[str]:
@@ -259,7 +270,8 @@ def build(stage: StageInfo, values: Mapping[str, tuple[Any, str]]) -> Settings:
             message = first["msg"].removeprefix("Value error, ")
             if name:
                 message = f"{name} = {json.dumps(values[name][0], ensure_ascii=False, default=str)}: {message}"
-            place = f"{values[name][1]}: {name}" if name in values else f"[{key}]"
+            origin = values[name][1] if name in values else ""
+            place = f"--set {name}" if origin == "user" else f"{origin}: {name}" if origin else f"[{key}]"
             hint = f"start from: {known[name].start}" if name in known else ""
             raise ProfileError(message, where=place, hint=hint) from error
     origins = {name: values[name][1] if name in values else "default" for name in known}

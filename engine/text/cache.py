@@ -60,7 +60,7 @@ class CacheRequest:
             "tokenizer": tokenizer.fingerprint,
             "special": [tokenizer.special_tokens, sorted(tokenizer.stop_ids)],
             "template": tokenizer.template_digest,
-            "settings": asdict(self.settings),
+            "settings": asdict(self.settings.without_idle_seed()),
             "mapping": dict(self.mapping),
             "max_rows": self.max_rows,
             "shapes": self.shapes,

@@ -47,6 +47,11 @@ class EncodeSettings:
     empty_think_ratio: float = 1.0
     seed: int = 0
 
+    def without_idle_seed(self) -> "EncodeSettings":
+        """The same settings with the seed left out where nothing depends on it."""
+        drawn = self.system_prompt_ratio > 0 or 0 < self.empty_think_ratio < 1
+        return self if drawn else replace(self, seed=0)
+
 
 class Encoder:
     """Makes samples of records.

@@ -44,7 +44,11 @@ def inspect_record(
         return head | sides
     if record.shape == "prompt":
         prompt = encoder.encode_prompt(record)
-        return head | show_sample(prompt.sample, tokenizer) | {"answer": prompt.answer, "check": prompt.check}
+        return (
+            head
+            | show_sample(prompt.sample, tokenizer, wants_training=False)
+            | {"answer": prompt.answer, "check": prompt.check}
+        )
     if record.shape == "text":
         whole = encoder.document(record.text, record.row)
         windows = [len(window) for window in encoder.encode_text(record.text, record.row)]
@@ -54,7 +58,7 @@ def inspect_record(
     return shown | ({"samples": [show_sample(each, tokenizer) for each in samples[1:]]} if len(samples) > 1 else {})
 
 
-def show_sample(sample: Sample, tokenizer: Tokenizer) -> dict[str, Any]:
+def show_sample(sample: Sample, tokenizer: Tokenizer, *, wants_training: bool = True) -> dict[str, Any]:
     """A sample's tokens for JSON."""
     ids = sample.input_ids.tolist()
     owners: Sequence[tuple[str, str]] = [
@@ -74,7 +78,7 @@ def show_sample(sample: Sample, tokenizer: Tokenizer) -> dict[str, Any]:
         )
     ]
     problems = [*sample.problems]
-    if not sample.trained:
+    if wants_training and not sample.trained:
         problems.append("nothing in this row is trained")
     if sample.truncated:
         problems.append(f"{sample.truncated} tokens were cut to fit")

@@ -91,7 +91,9 @@ def pick_device(name: str) -> Device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].split(". ")[0]
+        if "device type at start" in reason:
+            reason = "there is no such device"
         raise UserError(f"device {name!r} cannot be used: {reason}", where="device", hint="try device=cpu") from error
     return Device(device)
 

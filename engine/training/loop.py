@@ -121,12 +121,8 @@ class Loop:
         last = state.round == self.stage.rounds
         if (last or self._due(settings.eval_interval)) and state.evaluated_at != state.step:
             self._evaluate()
-        # what went bad may not displace a good checkpoint
         if self._due(settings.save_interval) and self._saved_at != state.step and not state.non_finite:
-            if self._update.weights_finite():
-                self._save()
-            else:
-                self._emit(Warned(name="weights_not_finite", message="no checkpoint was saved", step=state.step))
+            self._save()
 
     def _due(self, interval: int) -> bool:
         """Whether a multiple of the interval lies in the round behind."""
@@ -195,8 +191,11 @@ class Loop:
             self._save()
 
     def _save(self) -> None:
-        """Writes a checkpoint of the boundary that the run stands at."""
+        """Writes a checkpoint of the boundary that the run stands at; what went bad may not displace a good one."""
         state, began = self.state, time.monotonic()
+        if not self._update.weights_finite():
+            self._emit(Warned(name="weights_not_finite", message="no checkpoint was saved", step=state.step))
+            return
         state.window.seconds += self._watch.lap()
         best = None if state.best_step < 0 else state.best_step
         with self._watch.stopped():

@@ -45,6 +45,8 @@ class TrainScreen(Area):
         Binding("t", "pane", "Samples/log", tooltip="The other pane: log or samples", id="train.pane"),
     ]
 
+    _drawn: tuple[object, ...] = ()
+
     def compose_body(self) -> Iterator[Widget]:
         yield ProgressPanel(id="progress")
         yield CurveGrid(id="curves")
@@ -56,7 +58,6 @@ class TrainScreen(Area):
         super().on_mount()
         grid = self.query_one(CurveGrid)
         grid.log_y, grid.whole = self.mini.state.log_y, self.mini.state.whole
-        self._drawn: tuple[object, ...] = ()
         self.set_interval(_DRAW_SECONDS, self.draw)
         self.draw()
 
@@ -68,8 +69,8 @@ class TrainScreen(Area):
         self.call_after_refresh(self.draw)
 
     def draw(self) -> None:
-        """Shows what is new; nothing while another screen is in front."""
-        if not self.is_current:
+        """Shows what is new; nothing while another screen is in front, or before this one stands."""
+        if not self.is_current or not self.is_mounted:
             return
         live, grid = self.mini.shown, self.query_one(CurveGrid)
         self.set_class(live is None, "-empty")

@@ -16,13 +16,14 @@ _PER_PAGE = 4
 class CurveGrid(Grid):
     """Four charts at a time, two where the screen is low."""
 
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.page, self.pages = 0, 1
+        self.log_y, self.whole = False, True
+
     def compose(self) -> ComposeResult:
         for index in range(_PER_PAGE):
             yield Curve(id=f"curve-{index}")
-
-    def on_mount(self) -> None:
-        self.page, self.pages = 0, 1
-        self.log_y, self.whole = False, True
 
     def turn(self) -> None:
         """Shows the next page."""

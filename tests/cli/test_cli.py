@@ -319,3 +319,15 @@ def test_generation_can_be_benchmarked(engine):
     found = engine("bench", "train", "--repeats", 1, "--length", 16, "--batch-size", 2, "--dtype", "float32", "--alone",
                    "--json", *shape)  # fmt: skip
     assert found["variants"]["engine float32"]["mfu"] > 0
+
+
+def test_a_run_is_replaced_only_by_one_that_works(engine, texts, words, tmp_path):
+    train = ("train", "cpu/pretrain", "--tokenizer", words, "--name", "base")
+    engine(*train, "--data", texts, *small("max_steps=1"))
+    useless = tmp_path / "useless.jsonl"
+    useless.write_text('{"messages": [{"role": "user", "content": "hi"}]}\n')
+    engine(*train, "--data", useless, "--overwrite", *small("max_steps=1"), code=2)
+    assert engine("runs", "show", "base", "--json")["step"] == 1
+    engine(*train, "--data", texts, "--overwrite", *small("max_steps=2"))
+    assert engine("runs", "show", "base", "--json")["step"] == 2
+    assert [run["run"] for run in engine("runs", "list", "--json")] == ["base"]

@@ -1,5 +1,7 @@
 """The app by keyboard, with tiny real runs."""
 
+import os
+import signal
 from pathlib import Path
 
 from textual.widgets import Input, OptionList, Select, Static
@@ -187,6 +189,19 @@ async def test_leaving_detached_hands_the_run_to_a_process_of_its_own(app: Minim
         await pilot.press("s")
         await until(pilot, lambda: again.shown is not None and again.shown.state == "stopped")
     assert not run.is_running()
+
+
+async def test_a_closed_terminal_saves_the_run(app: MinimindApp, home: Path) -> None:
+    _tokenizer()
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.pause()
+        app._begin(begin_thread("tiny/long"))
+        await until(pilot, lambda: app.own is not None and app.own.history.step >= 3)
+        assert app.own is not None and app.own.run is not None
+        run = app.own.run
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(pilot, lambda: not app.is_running)
+    assert run.state() == "stopped" and run.checkpoint_steps()
 
 
 async def test_what_the_start_dialog_can_refuse_keeps_it_open(app: MinimindApp, home: Path) -> None:
