@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.errors import Interrupted, UserError
 from engine.runs.checkpoint import newest_whole, set_aside, sweep
-from engine.runs.control import Inbox
+from engine.runs.control import Inbox, StopNow
 from engine.runs.events import Audited, Finished, Resumed, RunStarted
 from engine.runs.folder import (
     RunFolder,
@@ -163,10 +163,23 @@ def _announce_resume(run: RunFolder, emit: Reporter, differing: list[str]) -> No
         emit.warn("inexact_resume", difference)
 
 
-def _checked_data(run: RunFolder, settings: Settings, tokenizer: Tokenizer, emit: Reporter) -> SampleStore:
-    data, what = settings.data, "encoding the data"
-    emit.progress(what, 0.0)
-    store = load_data(run, settings, tokenizer, lambda done: emit.progress(what, done))
+def _checked_data(
+    run: RunFolder, settings: Settings, tokenizer: Tokenizer, emit: Reporter, inbox: Inbox
+) -> SampleStore:
+    data, what, shown = settings.data, "encoding the data", 0.0
+
+    def progress(done: float) -> None:
+        nonlocal shown
+        inbox.hurry()
+        if done > shown:
+            emit.progress(what, done)
+            shown = done
+
+    emit.progress(what, shown)
+    try:
+        store = load_data(run, settings, tokenizer, progress)
+    except StopNow as error:
+        raise Interrupted("interrupted before the first step; nothing was trained", where=f"run {run.name}") from error
     result = audit(store, max_seq_len=data.max_seq_len, val_fraction=data.val_fraction, vocab_size=tokenizer.vocab_size)
     refuse_if_useless(result, data.data)
     emit(Audited(audit=result))
@@ -183,7 +196,7 @@ def _train_model(run: RunFolder, settings: Settings, emit: Reporter, inbox: Inbo
         if settings.origins[name] == origin:
             emit.warn(f"{name}_adjusted", f"{name} = {settings.values()[name]}: {origin}")
     tokenizer = Tokenizer.load(run.tokenizer)
-    store = _checked_data(run, settings, tokenizer, emit)
+    store = _checked_data(run, settings, tokenizer, emit, inbox)
     model = build_model(settings).to(device.torch_device)
     model.gradient_checkpointing = training.gradient_checkpointing
     precision = Precision(training.dtype, device)

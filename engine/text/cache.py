@@ -29,6 +29,8 @@ from engine.text.records import Quarantined, open_records
 from engine.text.store import Part, SampleStore, collect
 from engine.text.tokenizer import Tokenizer
 
+_TICK = 0.2
+"""Seconds between two calls of a progress function while processes encode; it may raise to end them."""
 _PARALLEL_BYTES = 8 << 20
 """Smaller files are encoded in this process: starting others would take longer."""
 
@@ -176,16 +178,16 @@ def _run_jobs(jobs: list[dict[str, Any]], workers: int, progress: Callable[[floa
                     failures.append(said.strip()[-2000:] or f"the encoding process ended with {process.returncode}")
                     continue
                 done += 1
-                share = done / len(jobs)
-            if progress:
-                progress(share)
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(min(workers, len(jobs)))]
     for thread in threads:
         thread.start()
     try:
-        for thread in threads:
-            thread.join()
+        while any(thread.is_alive() for thread in threads):
+            if progress:
+                progress(done / len(jobs))
+            for thread in threads:
+                thread.join(_TICK / len(threads))
     finally:  # interrupted: nobody waits for what they would write
         with lock:
             waiting.clear()
@@ -193,6 +195,8 @@ def _run_jobs(jobs: list[dict[str, Any]], workers: int, progress: Callable[[floa
                 process.kill()
     if failures:
         raise EngineError(f"encoding failed: {failures[0]}")
+    if progress:
+        progress(1.0)
 
 
 @contextmanager

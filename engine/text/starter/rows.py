@@ -18,6 +18,8 @@ EVAL_SUMS = 1000
 THANKED = 300
 TWO_TURNS = 160
 WITH_SYSTEM = 120
+CHAINED = 400
+"""Conversations of two or three questions of any kind, so that a second question is answered as well as a first."""
 WRONG_VALUES = 2
 """Wrong values that each training question is paired with."""
 
@@ -27,6 +29,7 @@ def sft(world: World, sums: Sums, rng: random.Random) -> list[Row]:
     rows = [_talk(question.text, question.answer) for question in world.seen]
     rows += [_talk(one.question(lang), one.reasoned) for one, lang in _in_both(sums.training[:SFT_SUMS])]
     rows += [_talk(text, identity.BASE[lang]) for lang in LANGUAGES for text in identity.questions(lang)]
+    rows += [_chain(rng.sample(rows, rng.choice((2, 3)))) for _ in range(CHAINED)]
     for index, question in enumerate(rng.sample(world.seen, THANKED)):
         fact_first, welcome_first = _thanked_answers(question)
         rows.append(_talk(_thanked(question), (fact_first, welcome_first)[index % 2]))
@@ -132,6 +135,11 @@ def _talk(*contents: str) -> Row:
     """A conversation in which user and assistant take turns."""
     roles = ("user", "assistant")
     return {"conversations": [_message(roles[turn % 2], content) for turn, content in enumerate(contents)]}
+
+
+def _chain(rows: Sequence[Row]) -> Row:
+    """One conversation of several."""
+    return _talk(*(message["content"] for row in rows for message in row["conversations"]))
 
 
 def _held_out(question: str, answer: str, kind: str, lang: Language) -> Row:
