@@ -15,6 +15,7 @@ from engine.generation.sampling import SamplingSettings
 from engine.model.config import ModelConfig, matmul_flops_per_token
 from engine.model.transformer import Transformer
 from engine.objectives.cross_entropy import linear_cross_entropy
+from engine.session.assemble import compile_model
 from engine.settings.training import TrainingSettings
 from engine.text.batching import Batch
 from engine.training.batch import to_device
@@ -107,7 +108,7 @@ def _ours(config: ModelConfig, batch: Batch, accumulation: int, dtype: str, devi
     torch.manual_seed(0)
     model = Transformer(config).to(device.torch_device)
     if compile:
-        model.compile()
+        compile_model(model)
     settings = TrainingSettings()
     optimizer = make_optimizer(model.named_parameters(), settings)
     precision = Precision(dtype, device)

@@ -56,7 +56,7 @@ def _summary(run: RunFolder) -> dict[str, Any]:
         "profile": resolved.get("profile"),
         "stage": resolved.get("stage"),
         "state": "running" if run.is_running() else end.status if end else "interrupted",
-        "step": steps[-1].step if steps else (end.step if end else 0),
+        "step": end.step if end else (steps[-1].step if steps else 0),
         "total_steps": started.total_steps if started else None,
         "tokens": steps[-1].tokens if steps else 0,
         "metrics": _newest_metrics(str(resolved.get("stage")), events, end),
