@@ -1,10 +1,10 @@
 """What this machine has, as a line for people."""
 
-import os
 import shutil
 
 import psutil
 
+from engine.process import cores
 from engine.settings.places import home
 from minimind_tui.figures import size
 
@@ -15,8 +15,8 @@ def describe_machine(device: str) -> str:
     folder = home()
     while not folder.exists():
         folder = folder.parent
-    cores = os.cpu_count() or 1
+    count = cores()
     return (
-        f"{cores} core{'s' if cores != 1 else ''} · {memory.available / 2**30:.1f} of {size(memory.total)} memory free"
+        f"{count} core{'s' if count != 1 else ''} · {memory.available / 2**30:.1f} of {size(memory.total)} memory free"
         f" · {size(shutil.disk_usage(folder).free)} disk free · {device}"
     )

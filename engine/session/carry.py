@@ -1,7 +1,6 @@
 """Begins runs, carries them out, and goes on with them."""
 
 import json
-import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import Interrupted, UserError
+from engine.process import cores
 from engine.runs.checkpoint import newest_whole, set_aside, sweep
 from engine.runs.control import Inbox, StopNow
 from engine.runs.events import Audited, Finished, Resumed, RunStarted
@@ -247,7 +247,7 @@ def _summary(run: RunFolder, loop: Loop, status: str, peak_bytes: int) -> dict[s
 
 def _train_tokenizer(run: RunFolder, settings: Settings, emit: Reporter) -> dict[str, Any]:
     emit(RunStarted(stage=settings.stage.name, total_steps=1, parameters=0, trainable_parameters=0,
-                    device="cpu", dtype="", threads=os.cpu_count() or 1))  # fmt: skip
+                    device="cpu", dtype="", threads=cores()))  # fmt: skip
     work = implementation(settings.stage)
     found = work(settings.tokenizer, Path(settings.tokenizer.data), run.tokenizer, emit.progress)
     summary = {

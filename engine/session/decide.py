@@ -1,12 +1,12 @@
 """What is settled before a run and written down: device, threads, precision, compilation, vocabulary."""
 
-import os
 from typing import Any
 
 import torch
 
 from engine.errors import UserError
 from engine.model.config import num_parameters
+from engine.process import cores
 from engine.session.assemble import model_config
 from engine.settings.profile import Settings
 from engine.text.tokenizer import Tokenizer
@@ -47,7 +47,7 @@ def decide(settings: Settings) -> Settings:
         "vocab_size": (vocab_size, f"{_ADJUSTED}the tokenizer's"),
         "device": (str(device.torch_device), f"{_ADJUSTED}found here"),
         "dtype": (dtype, f"{_ADJUSTED}what this device has" if training.dtype == "auto" else NO_BFLOAT16),
-        "num_threads": (training.num_threads or os.cpu_count() or 1, f"{_ADJUSTED}all cores"),
+        "num_threads": (training.num_threads or cores(), f"{_ADJUSTED}all cores"),
         "compile": (training.compile and can_compile(device), NO_COMPILER),
     }
     values = settings.values()

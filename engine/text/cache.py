@@ -23,6 +23,7 @@ import tokenizers
 
 import engine
 from engine.errors import DataError, EngineError
+from engine.process import cores
 from engine.settings.places import cache_folder
 from engine.text.encode import Encoder, EncodeSettings
 from engine.text.records import Quarantined, open_records
@@ -129,8 +130,8 @@ def _parts(
     request: CacheRequest, tokenizer: Tokenizer, work: Path, progress: Callable[[float], None] | None
 ) -> Iterator[Part]:
     records = open_records(request.data, mapping=request.mapping, max_rows=request.max_rows or None)
-    cores, size = os.cpu_count() or 1, request.data.stat().st_size
-    chunks = records.chunks(1 if size < _PARALLEL_BYTES or cores == 1 else max(4 * cores, -(-size // _CHUNK_BYTES)))
+    workers, size = cores(), request.data.stat().st_size
+    chunks = records.chunks(1 if size < _PARALLEL_BYTES or workers == 1 else max(4 * workers, -(-size // _CHUNK_BYTES)))
     if len(chunks) == 1:
         yield from collect(records, Encoder(tokenizer, request.settings), request.shapes)
         return
@@ -142,7 +143,7 @@ def _parts(
         }
         for number, chunk in enumerate(chunks)
     ]  # fmt: skip
-    _run_jobs(jobs, cores, progress)
+    _run_jobs(jobs, workers, progress)
     rows = 0
     for job in jobs:
         part = Part.load(Path(job["out"]))

@@ -1,6 +1,5 @@
 """The device layer: cuda, mps and cpu behind one interface."""
 
-import os
 import platform
 import sys
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import psutil
 import torch
 
 from engine.errors import UserError
+from engine.process import cores
 
 try:
     import resource
@@ -117,6 +117,6 @@ def pick_dtype(name: str, device: Device, parameters: int) -> str:
 
 def set_threads(count: int) -> int:
     """Sets torch's threads (0: all cores) and returns how many there are."""
-    threads = count or os.cpu_count() or 1
+    threads = count or cores()
     torch.set_num_threads(threads)
     return threads
