@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from engine.clean import clean
 from engine.cli.show import number, print_json, print_text, say, shorten, size
+from engine.errors import Interrupted
 from engine.runs.events import (
     Audited,
     CheckpointSaved,
@@ -86,7 +87,22 @@ def carry(work: Callable[[threading.Event, Callable[[Event], None]], dict[str, A
 
 
 def _run(work: Callable[[threading.Event, Callable[[Event], None]], dict[str, Any]], as_json: bool) -> None:
-    summary = carry(work)
+    summaries: list[dict[str, Any]] = []
+
+    def heeded(interrupt: threading.Event, narrate: Callable[[Event], None]) -> dict[str, Any]:
+        def listener(event: Event) -> None:
+            if isinstance(event, Finished) and event.summary:
+                summaries.append(event.summary)
+            narrate(event)
+
+        return work(interrupt, listener)
+
+    try:
+        summary = carry(heeded)
+    except Interrupted:
+        if summaries:  # interrupted, and saved: what was reached is a result too
+            _show(summaries[-1], as_json)
+        raise
     _show(summary, as_json)
     if summary["status"] == "stopped":
         sys.exit(130)

@@ -331,3 +331,20 @@ def test_a_run_is_replaced_only_by_one_that_works(engine, texts, words, tmp_path
     engine(*train, "--data", texts, "--overwrite", *small("max_steps=2"))
     assert engine("runs", "show", "base", "--json")["step"] == 2
     assert [run["run"] for run in engine("runs", "list", "--json")] == ["base"]
+
+
+def test_an_interrupted_run_gives_its_summary_and_ends_with_130(texts, words):
+    arguments = ["train", "cpu/pretrain", "--data", str(texts), "--tokenizer", str(words), "--name", "long", "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "engine", *arguments, *small("max_steps=100000", "save_interval=1")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "checkpoint saved" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    summary = json.loads(out)
+    assert summary["status"] == "stopped" and summary["steps"] >= 1 and summary["checkpoint"]
