@@ -193,10 +193,11 @@ def test_what_cannot_be_computed_is_named(changes: dict[str, Any], key: str, tmp
 
 def test_a_sliding_window_that_is_not_in_use_is_accepted(tmp_path: Path) -> None:
     folder = _folder(tmp_path)
+    plain = read_config(folder)
     _edit(folder, use_sliding_window=False, sliding_window=4096, max_window_layers=28)
-    read_config(folder)
+    assert read_config(folder) == plain
     _edit(folder, use_sliding_window=True, sliding_window=4096, max_window_layers=3)
-    read_config(folder)
+    assert read_config(folder) == plain
 
 
 def test_describe() -> None:
