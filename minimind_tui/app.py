@@ -14,17 +14,21 @@ from engine.clean import clean
 from engine.errors import CheckpointError, EngineError
 from engine.runner import RunHandle, ThreadRun
 from engine.runs.folder import RunFolder
-from minimind_tui.climb import Climb
-from minimind_tui.live import Live, begin_thread
+from minimind_tui.core.climb import Climb
+from minimind_tui.core.live import Live, begin_thread
 from minimind_tui.palette import key_commands, toolkit_commands
 from minimind_tui.screens.area import Area
 from minimind_tui.screens.chat import ChatScreen
+from minimind_tui.screens.data import DataScreen
 from minimind_tui.screens.dialogs import ErrorDialog, HelpDialog, QuitDialog
 from minimind_tui.screens.home import HomeScreen
+from minimind_tui.screens.profiles import ProfilesScreen
+from minimind_tui.screens.runs import RunsScreen
 from minimind_tui.screens.start import Choice, StartDialog
 from minimind_tui.screens.train import TrainScreen
 from minimind_tui.state import State, load_keymap
 from minimind_tui.terminal import when_told_to_end
+from minimind_tui.widgets.area_bar import AREAS
 
 _DRAIN_SECONDS = 0.25
 _LEAVE_SECONDS = 120.0
@@ -49,18 +53,23 @@ class MinimindApp(App[str]):
     TITLE = "minimind"
     CSS_PATH: ClassVar[list[str | PurePath]] = [
         "app.tcss",
-        "screens/home.tcss",
-        "screens/train.tcss",
-        "screens/chat.tcss",
-        "screens/dialogs.tcss",
+        *[f"screens/{name}.tcss" for name in (*AREAS, "dialogs")],
     ]
-    MODES: ClassVar[dict[str, Any]] = {"home": HomeScreen, "train": TrainScreen, "chat": ChatScreen}
+    MODES: ClassVar[dict[str, Any]] = {
+        "home": HomeScreen,
+        "data": DataScreen,
+        "profiles": ProfilesScreen,
+        "train": TrainScreen,
+        "runs": RunsScreen,
+        "chat": ChatScreen,
+    }
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (100, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (16, "-squat"), (20, "-short"), (34, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("1", "area('home')", "Go to Home", show=False, id="area.home"),
-        Binding("2", "area('train')", "Go to Train", show=False, id="area.train"),
-        Binding("3", "area('chat')", "Go to Chat", show=False, id="area.chat"),
+        *[
+            Binding(str(number), f"area('{area}')", f"Go to {title}", show=False, id=f"area.{area}")
+            for number, (area, title) in enumerate(AREAS.items(), start=1)
+        ],
         Binding("f1,question_mark", "keys", "Keys", key_display="?", tooltip="All keys of this screen", id="help"),
         Binding("ctrl+q", "quit", "Quit", priority=True, id="quit"),
         Binding("q", "quit", "Quit", show=False, id="quit.plain"),
@@ -78,12 +87,13 @@ class MinimindApp(App[str]):
 
     def on_mount(self) -> None:
         self.set_keymap(load_keymap())
-        if self.state.theme in self.available_themes:
-            self.theme = self.state.theme
+        if (theme := self.state.get("app.theme", self.theme)) in self.available_themes:
+            self.theme = theme
         self.set_interval(_DRAIN_SECONDS, self._drain)
         when_told_to_end(self._end)
         self.call_after_refresh(self._after_first_frame)
-        self.switch_mode(self.state.screen if self.state.screen in self.MODES else "home")
+        area = self.state.get("app.area", "home")
+        self.switch_mode(area if area in self.MODES else "home")
 
     def _after_first_frame(self) -> None:
         threading.Thread(target=self._load_torch, name="load-torch", daemon=True).start()
@@ -91,8 +101,8 @@ class MinimindApp(App[str]):
             self.climb_starter()
         elif self._path is not None:
             self._open(self._path)
-        elif (Path(self.state.run) / "resolved.json").is_file():
-            self._watch_run(RunFolder(Path(self.state.run)))
+        elif (path := Path(self.state.get("train.run", "")) / "resolved.json").is_file():
+            self._watch_run(RunFolder(path.parent))
 
     def _load_torch(self) -> None:
         """In a thread: the first frame does not wait for it, the first run need not either."""
@@ -107,9 +117,9 @@ class MinimindApp(App[str]):
             hint = "name a run folder or a file"
             self.show_error(CheckpointError("the folder is no run", where=str(path), hint=hint))
         elif path.suffix == ".toml":
-            self.ask_for_run(profile=str(path))
+            self.open_profile(str(path))
         else:
-            self.ask_for_run(data=str(path))
+            self.open_data(path)
 
     # What a run says
 
@@ -135,6 +145,19 @@ class MinimindApp(App[str]):
             self.notify(f"{clean(ended.name)} is done")
 
     # What areas ask for
+
+    def open_data(self, path: Path, row: int = 0) -> None:
+        """Shows a data file, or what is in a folder, on the Data screen."""
+        self._in_area("data", lambda screen: screen.open(path, row))
+
+    def open_profile(self, reference: str) -> None:
+        """Shows a profile, a name or a path, on the Profiles screen."""
+        self._in_area("profiles", lambda screen: screen.open(reference))
+
+    def begin_run(self, choice: Choice) -> None:
+        """Starts a run in a thread of this process and shows it."""
+        if not self._is_busy():
+            self._begin(begin_thread(choice.profile, choice.data, assignments=choice.assignments))
 
     def show_run(self, run: RunFolder) -> None:
         """Shows a run on the Train screen, whoever carries it."""
@@ -162,7 +185,7 @@ class MinimindApp(App[str]):
 
         def chosen(choice: Choice | None) -> None:
             if choice is not None:
-                self._begin(begin_thread(choice.profile, choice.data, assignments=choice.assignments))
+                self.begin_run(choice)
 
         self.push_screen(StartDialog(stage, profile, data), chosen)
 
@@ -173,12 +196,17 @@ class MinimindApp(App[str]):
 
     def chat_with(self, run: str = "") -> None:
         """Opens the chat with a run's newest checkpoint."""
-        self.switch_mode("chat")
-        self.call_after_refresh(self._chat_with, run)
+        self._in_area("chat", lambda screen: screen.talk_with(run))
 
-    def _chat_with(self, run: str) -> None:
-        if isinstance(self.screen, ChatScreen):
-            self.screen.talk_with(run)
+    def _in_area(self, area: str, then: Callable[[Any], None]) -> None:
+        """Goes to an area and does something with its screen once that stands."""
+
+        def ready() -> None:
+            if isinstance(self.screen, Area) and area == self.screen.MODE:
+                then(self.screen)
+
+        self.switch_mode(area)
+        self.call_after_refresh(ready)
 
     def climb_starter(self) -> None:
         """Trains what is missing of the starter ladder, one run after the other, and ends in a chat."""
@@ -319,8 +347,10 @@ class MinimindApp(App[str]):
         self.exit(f"{name} is saved at step {step:,}; go on with it here or by: engine resume {name}" if saved else "")
 
     def _remember(self) -> None:
-        self.state.screen, self.state.theme = self.current_mode, self.theme
-        self.state.run = str(self.shown.run.path) if self.shown is not None and self.shown.run is not None else ""
+        self.state.keep("app.area", self.current_mode)
+        self.state.keep("app.theme", self.theme)
+        shown = self.shown.run if self.shown is not None else None
+        self.state.keep("train.run", str(shown.path) if shown is not None else "")
         self.state.save()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:

@@ -2,8 +2,8 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 import platformdirs
 import tomli
@@ -11,6 +11,7 @@ import tomli
 from engine.settings.places import home
 
 _APP = "minimind"
+T = TypeVar("T")
 
 
 def state_folder() -> Path:
@@ -28,40 +29,36 @@ def log_path() -> Path:
     return state_folder() / "tui.log"
 
 
-@dataclass
 class State:
-    """Remembered between starts."""
+    """Remembered between starts: JSON values by name, such as `data.file`; every area names its own."""
 
-    screen: str = "home"
-    run: str = ""
-    """The folder of the run that was shown."""
-    theme: str = "textual-dark"
-    log_y: bool = False
-    whole: bool = True
-    temperature: float = 0.7
-    max_new_tokens: int = 256
+    def __init__(self, values: dict[str, Any] | None = None) -> None:
+        self._values = values or {}
 
     @classmethod
     def load(cls) -> "State":
-        """The state of the last start; defaults for what is missing or unreadable."""
+        """The state of the last start; empty where it is missing or unreadable."""
         try:
             raw = json.loads((state_folder() / "tui.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return cls()
-        if not isinstance(raw, dict):
-            return cls()
-        state = cls()
-        for entry in fields(cls):
-            if type(raw.get(entry.name)) is type(entry.default):
-                setattr(state, entry.name, raw[entry.name])
-        return state
+        return cls(raw if isinstance(raw, dict) else None)
+
+    def get(self, name: str, default: T) -> T:
+        """What was kept under a name; the default where there is nothing of its type."""
+        value = self._values.get(name)
+        return value if type(value) is type(default) else default
+
+    def keep(self, name: str, value: Any) -> None:
+        """Keeps a JSON value; `save` writes it."""
+        self._values[name] = value
 
     def save(self) -> None:
         """Writes the state, whole or not at all; a full or read-only disk is no reason to bother the user."""
         try:
             state_folder().mkdir(parents=True, exist_ok=True)
             partial = state_folder() / "tui.json.new"
-            partial.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+            partial.write_text(json.dumps(self._values, indent=1), encoding="utf-8")
             partial.replace(state_folder() / "tui.json")
         except OSError:
             return

@@ -13,9 +13,9 @@ from textual.widgets import Input, Label, Select, Static
 from engine.clean import clean
 from engine.errors import EngineError
 from engine.runs.folder import find_run
-from minimind_tui.library import Library, RunSummary, stage_of
+from minimind_tui.core.library import Library, RunSummary, stage_of
 from minimind_tui.screens.area import Area
-from minimind_tui.talk import Answer, Partners, Question, Turn
+from minimind_tui.core.talk import Answer, Partners, Question, Turn
 from minimind_tui.widgets.turn_view import TurnView
 from minimind_tui.widgets.vim import FollowScroll
 
@@ -49,9 +49,9 @@ class ChatScreen(Area):
         with Horizontal(id="sampling"):
             yield Select[str]([], prompt=_NOTHING, id="checkpoint", compact=True)
             yield Label("temperature")
-            yield Input(f"{self.mini.state.temperature:g}", id="temperature", type="number", compact=True)
+            yield Input(format(self.mini.state.get("chat.temperature", 0.7), "g"), id="temperature", type="number", compact=True)
             yield Label("max tokens")
-            yield Input(str(self.mini.state.max_new_tokens), id="max-tokens", type="integer", compact=True)
+            yield Input(str(self.mini.state.get("chat.max_new_tokens", 256)), id="max-tokens", type="integer", compact=True)
         with FollowScroll(id="talk"):
             yield Static("", id="empty-talk")
         yield Input(placeholder="…", id="prompt")
@@ -203,10 +203,10 @@ class ChatScreen(Area):
         self._turns.append(Turn("assistant", text.removesuffix(f" {STOPPED}")))
 
     def _temperature(self) -> float:
-        return self._number("#temperature", self.mini.state.temperature, 0.0, 10.0)
+        return self._number("#temperature", self.mini.state.get("chat.temperature", 0.7), 0.0, 10.0)
 
     def _max_tokens(self) -> int:
-        return int(self._number("#max-tokens", self.mini.state.max_new_tokens, 1, 100_000))
+        return int(self._number("#max-tokens", self.mini.state.get("chat.max_new_tokens", 256), 1, 100_000))
 
     def _number(self, selector: str, fallback: float, low: float, high: float) -> float:
         """The number in a field, within its limits; the last good one where there is none."""
@@ -217,7 +217,8 @@ class ChatScreen(Area):
 
     @on(Input.Changed, "#temperature, #max-tokens")
     def _keep_sampling(self) -> None:
-        self.mini.state.temperature, self.mini.state.max_new_tokens = self._temperature(), self._max_tokens()
+        self.mini.state.keep("chat.temperature", self._temperature())
+        self.mini.state.keep("chat.max_new_tokens", self._max_tokens())
 
     @on(Input.Submitted, "#temperature, #max-tokens")
     def action_type(self) -> None:

@@ -10,8 +10,8 @@ from textual.widget import Widget
 from textual.widgets import DataTable, Static
 
 from engine.cli.starter import LADDER
-from minimind_tui.library import Library, RunSummary, ladder, next_stage
-from minimind_tui.machine import describe_machine
+from minimind_tui.core.library import Library, RunSummary, ladder, next_stage
+from minimind_tui.core.machine import describe_machine
 from minimind_tui.screens.area import Area
 from minimind_tui.widgets.ladder import Ladder
 from minimind_tui.widgets.run_table import RunTable

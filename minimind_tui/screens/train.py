@@ -57,7 +57,8 @@ class TrainScreen(Area):
     def on_mount(self) -> None:
         super().on_mount()
         grid = self.query_one(CurveGrid)
-        grid.log_y, grid.whole = self.mini.state.log_y, self.mini.state.whole
+        grid.log_y = self.mini.state.get("train.log_y", False)
+        grid.whole = self.mini.state.get("train.whole", True)
         self.set_interval(_DRAW_SECONDS, self.draw)
         self.draw()
 
@@ -167,14 +168,16 @@ class TrainScreen(Area):
     def action_whole(self) -> None:
         """The whole run, or its newest steps only."""
         grid = self.query_one(CurveGrid)
-        grid.whole = self.mini.state.whole = not grid.whole
+        grid.whole = not grid.whole
+        self.mini.state.keep("train.whole", grid.whole)
         self.notify("curves of the whole run" if grid.whole else "curves of the newest steps", timeout=2)
         self.draw()
 
     def action_log_y(self) -> None:
         """A logarithmic or a linear y axis."""
         grid = self.query_one(CurveGrid)
-        grid.log_y = self.mini.state.log_y = not grid.log_y
+        grid.log_y = not grid.log_y
+        self.mini.state.keep("train.log_y", grid.log_y)
         self.notify(f"{'logarithmic' if grid.log_y else 'linear'} y axis", timeout=2)
         self.draw()
 

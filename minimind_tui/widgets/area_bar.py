@@ -9,7 +9,7 @@ from textual.widgets import Static
 from engine.clean import clean
 from minimind_tui.widgets.states import MUTED
 
-AREAS = {"home": "Home", "train": "Train", "chat": "Chat"}
+AREAS = {"home": "Home", "data": "Data", "profiles": "Profiles", "train": "Train", "runs": "Runs", "chat": "Chat"}
 """The areas by mode, in the order of their number keys."""
 
 

@@ -9,8 +9,8 @@ from textual.geometry import Size
 from textual.strip import Strip
 from textual.widget import Widget
 
-from minimind_tui.plot import AXIS, draw
-from minimind_tui.series import Series
+from minimind_tui.core.plot import AXIS, draw
+from minimind_tui.core.series import Series
 
 
 class Curve(Widget):

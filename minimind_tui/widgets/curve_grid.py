@@ -4,9 +4,9 @@ from textual.app import ComposeResult
 from textual.containers import Grid
 
 from engine.settings.registry import Metric
-from minimind_tui.figures import metric as metric_text
-from minimind_tui.history import RunHistory
-from minimind_tui.series import Series
+from minimind_tui.core.figures import metric as metric_text
+from minimind_tui.core.history import RunHistory
+from minimind_tui.core.series import Series
 from minimind_tui.widgets.curve import Curve
 
 _VALIDATION = "val_"

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from engine.clean import clean
-from minimind_tui.figures import metric as metric_text
-from minimind_tui.library import Rung, RunSummary
+from minimind_tui.core.figures import metric as metric_text
+from minimind_tui.core.library import Rung, RunSummary
 from minimind_tui.widgets.states import cell_style, mark
 from minimind_tui.widgets.vim import VimTable
 

@@ -11,7 +11,7 @@ from textual.widgets import Static
 
 from engine.clean import clean
 from engine.runs.events import Sampled
-from minimind_tui.history import ERROR, WARNING, Line, RunHistory
+from minimind_tui.core.history import ERROR, WARNING, Line, RunHistory
 from minimind_tui.widgets.states import MUTED
 from minimind_tui.widgets.vim import FollowScroll, VimScroll
 

@@ -5,8 +5,8 @@ from textual.widgets import Static
 
 from engine.clean import clean
 from engine.settings.registry import STAGES
-from minimind_tui.figures import duration, number, share, size
-from minimind_tui.live import Live
+from minimind_tui.core.figures import duration, number, share, size
+from minimind_tui.core.live import Live
 from minimind_tui.widgets.states import MUTED, content_style
 
 _NOTHING = "No run to show.\n[b]n[/b] starts one, [b]1[/b] leads to the runs there are."

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from engine.clean import clean
-from minimind_tui.library import RunSummary
+from minimind_tui.core.library import RunSummary
 from minimind_tui.widgets.ladder import best_text
 from minimind_tui.widgets.states import cell_style
 from minimind_tui.widgets.vim import VimTable

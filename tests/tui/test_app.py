@@ -10,7 +10,7 @@ from engine.runner import start_process
 from engine.runs.folder import find_run
 from engine.session import TrainRequest, begin, train
 from minimind_tui.app import MinimindApp
-from minimind_tui.live import begin_thread
+from minimind_tui.core.live import begin_thread
 from minimind_tui.screens.chat import STOPPED, ChatScreen
 from minimind_tui.screens.dialogs import ErrorDialog, HelpDialog, QuitDialog
 from minimind_tui.screens.home import HomeScreen
@@ -32,7 +32,7 @@ def _tokenizer() -> None:
 async def test_the_areas_and_their_help_by_keyboard(app: MinimindApp) -> None:
     async with app.run_test(size=SIZE) as pilot:
         await pilot.pause()
-        for key, screen in (("2", TrainScreen), ("3", ChatScreen)):
+        for key, screen in (("4", TrainScreen), ("6", ChatScreen)):
             await pilot.press(key)
             assert isinstance(app.screen, screen)
         await pilot.press("escape", "1")
@@ -98,7 +98,7 @@ async def test_a_run_from_the_dialog_to_its_curves_and_a_stop_that_saves(app: Mi
 
 
 async def test_rungs_follow_each_other_and_end_in_a_chat(app: MinimindApp, monkeypatch, home: Path) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr("minimind_tui.climb.LADDER", ("tiny/tokenizer", "tiny/pretrain"))
+    monkeypatch.setattr("minimind_tui.core.climb.LADDER", ("tiny/tokenizer", "tiny/pretrain"))
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("s")
         await until(pilot, lambda: isinstance(app.screen, ChatScreen))
@@ -114,7 +114,7 @@ async def test_a_chat_streams_stops_and_starts_over(app: MinimindApp, home: Path
     # One step only: it has not learnt to end a text.
     train(TrainRequest("tiny/pretrain", assignments=("max_steps=1", "warmup_steps=0", "max_position_embeddings=8192")))
     async with app.run_test(size=SIZE) as pilot:
-        await pilot.press("3")
+        await pilot.press("6")
         screen = app.screen
         assert isinstance(screen, ChatScreen)
         await until(pilot, lambda: screen.query_one("#checkpoint", Select).value == "tiny-pretrain@newest")
@@ -265,7 +265,7 @@ async def test_a_small_terminal_says_so(app: MinimindApp) -> None:
 
 async def test_hostile_text_is_shown_as_symbols(app: MinimindApp) -> None:
     async with app.run_test(size=SIZE) as pilot:
-        await pilot.press("3")
+        await pilot.press("6")
         view = TurnView("model", "\x1b[31mname\u202e")
         await app.screen.query_one("#talk").mount(view)
         view.show("a\x1b]52;c;aGk=\x07 <think>why\x9b</think> [bold]b[/]")

@@ -2,7 +2,7 @@ import math
 
 from textual.app import App, ComposeResult
 
-from minimind_tui.series import Series
+from minimind_tui.core.series import Series
 from minimind_tui.widgets.curve import Curve
 
 

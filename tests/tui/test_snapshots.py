@@ -71,7 +71,7 @@ def test_chat_without_colours(snap_compare: Any, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("NO_COLOR", "1")
 
     async def before(pilot: Pilot[None]) -> None:
-        await pilot.press("3")
+        await pilot.press("6")
         await pilot.app.workers.wait_for_complete()
         screen = pilot.app.screen
         assert isinstance(screen, ChatScreen)

@@ -9,15 +9,20 @@ from minimind_tui.terminal import guarded_output
 
 
 def test_state_survives_a_restart(home: Path) -> None:
-    State(screen="chat", log_y=True, temperature=0.2).save()
-    assert State.load() == State(screen="chat", log_y=True, temperature=0.2)
+    state = State()
+    state.keep("app.screen", "chat")
+    state.keep("data.row", 3)
+    state.save()
+    again = State.load()
+    assert again.get("app.screen", "home") == "chat" and again.get("data.row", 0) == 3
+    assert again.get("data.row", "a text") == "a text", "a value of another type is not taken"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"screen": 3, "unknown": 1, "log_y": "yes"}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"app.screen": 3}'])
 def test_an_unreadable_state_is_the_default(home: Path, text: str) -> None:
     state_folder().mkdir()
     (state_folder() / "tui.json").write_text(text)
-    assert State.load() == State()
+    assert State.load().get("app.screen", "home") == "home"
 
 
 def test_the_keymap(home: Path) -> None:

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from minimind_tui.figures import duration, metric, number, share, size
+from minimind_tui.core.figures import duration, metric, number, share, size
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import math
 import pytest
 from rich.cells import cell_len
 
-from minimind_tui.plot import AXIS, Row, draw
+from minimind_tui.core.plot import AXIS, Row, draw
 
 _FALL = [(float(step), 5 * math.exp(-step / 60) + 1) for step in range(240)]
 

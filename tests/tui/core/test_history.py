@@ -11,7 +11,7 @@ from engine.runs.events import (
     Step,
     Warned,
 )
-from minimind_tui.history import ERROR, WARNING, RunHistory
+from minimind_tui.core.history import ERROR, WARNING, RunHistory
 
 _STARTED = RunStarted(
     time=100, stage="sft", total_steps=40, parameters=2_066_368, trainable_parameters=1, device="cpu", dtype="float32",

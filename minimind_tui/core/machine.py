@@ -6,7 +6,7 @@ import psutil
 
 from engine.process import cores
 from engine.settings.places import home
-from minimind_tui.figures import size
+from minimind_tui.core.figures import size
 
 
 def describe_machine(device: str) -> str:

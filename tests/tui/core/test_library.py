@@ -4,7 +4,7 @@ from pathlib import Path
 from engine.runs.events import Evaluated, Finished, RunStarted, Step
 from engine.runs.folder import EventWriter, RunFolder, create_run
 from engine.settings.registry import STAGES
-from minimind_tui.library import Library, ladder, next_stage
+from minimind_tui.core.library import Library, ladder, next_stage
 
 
 def _run(name: str, stage: str, status: str) -> RunFolder:

@@ -1,6 +1,6 @@
 import math
 
-from minimind_tui.series import RECENT, Series
+from minimind_tui.core.series import RECENT, Series
 
 
 def _series(count: int) -> Series:

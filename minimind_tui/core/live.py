@@ -7,7 +7,7 @@ from pathlib import Path
 from engine.errors import EngineError, Interrupted
 from engine.runner import RunHandle, ThreadRun
 from engine.runs.folder import RunFolder
-from minimind_tui.history import RunHistory
+from minimind_tui.core.history import RunHistory
 
 _PROBE_SECONDS = 1.0
 """How often the lock of a run carried elsewhere is asked for."""

@@ -5,8 +5,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from minimind_tui.figures import number
-from minimind_tui.series import Points
+from minimind_tui.core.figures import number
+from minimind_tui.core.series import Points
 
 AXIS = -1
 """The role of axes and labels; curves have the roles 0, 1, 2 …"""

@@ -7,7 +7,7 @@ from engine.errors import EngineError
 from engine.runs.events import Finished, RunStarted
 from engine.runs.folder import RunFolder, list_runs
 from engine.settings.registry import STAGES, Metric, StageInfo
-from minimind_tui.history import RunHistory
+from minimind_tui.core.history import RunHistory
 
 
 @dataclass(frozen=True)

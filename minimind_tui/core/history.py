@@ -23,9 +23,9 @@ from engine.runs.events import (
     Warned,
 )
 from engine.settings.registry import STAGES, Metric
-from minimind_tui.figures import metric as metric_text
-from minimind_tui.figures import number, share
-from minimind_tui.series import Series
+from minimind_tui.core.figures import metric as metric_text
+from minimind_tui.core.figures import number, share
+from minimind_tui.core.series import Series
 
 INFO, WARNING, ERROR = "info", "warning", "error"
 
