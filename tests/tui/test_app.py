@@ -12,8 +12,10 @@ from engine.session import TrainRequest, begin, train
 from minimind_tui.app import MinimindApp
 from minimind_tui.core.live import begin_thread
 from minimind_tui.screens.chat import STOPPED, ChatScreen
+from minimind_tui.screens.data import DataScreen
 from minimind_tui.screens.dialogs import ErrorDialog, HelpDialog, QuitDialog
 from minimind_tui.screens.home import HomeScreen
+from minimind_tui.screens.profiles import ProfilesScreen
 from minimind_tui.screens.start import StartDialog
 from minimind_tui.screens.train import TrainScreen
 from minimind_tui.widgets.curve import Curve
@@ -245,8 +247,8 @@ async def test_keys_follow_the_run(app: MinimindApp, home: Path) -> None:
 
 async def test_paths_open_on_their_screens(home: Path) -> None:
     _tokenizer()
-    for path, kind in ((find_run("tiny-tokenizer").path, TrainScreen), (home / "tiny.jsonl", StartDialog),
-                       (home / "profiles/tiny/long.toml", StartDialog), (home, ErrorDialog)):  # fmt: skip
+    for path, kind in ((find_run("tiny-tokenizer").path, TrainScreen), (home / "tiny.jsonl", DataScreen),
+                       (home / "profiles/tiny/long.toml", ProfilesScreen), (home, DataScreen)):  # fmt: skip
         app = MinimindApp(path)
         async with app.run_test(size=SIZE) as pilot:
             await until(pilot, lambda app=app, kind=kind: isinstance(app.screen, kind) and app.screen.is_mounted)

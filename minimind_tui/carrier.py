@@ -1,0 +1,252 @@
+"""The app as the carrier of a run: begins it, hears it, hands it over, and asks what becomes of it at the end."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from textual import work
+from textual.app import App
+
+from engine.clean import clean
+from engine.errors import EngineError
+from engine.runner import RunHandle, ThreadRun
+from engine.runs.folder import RunFolder
+from minimind_tui.core.climb import Climb
+from minimind_tui.core.live import Live, begin_thread
+from minimind_tui.screens.dialogs import ErrorDialog, QuitDialog
+from minimind_tui.screens.start import Choice
+from minimind_tui.state import State
+
+_DRAIN_SECONDS = 0.25
+_LEAVE_SECONDS = 120.0
+"""How long quitting waits for the last step and its checkpoint."""
+
+
+class Carrier(App[str]):
+    """An app that carries one run in a thread, and shows one.
+
+    What it returns is said on the terminal that it leaves behind: what became of the run.
+
+    Attributes:
+        own: The run that this process carries, also while another is shown.
+        shown: The run on the Train screen.
+        state: What is remembered from start to start; `app.carrying` is the folder of the own run, and stands there
+            after a start that ended without a word.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own: Live | None = None
+        self.shown: Live | None = None
+        self.state = State.load()
+        self._climb: Climb | None = None
+        self._starting = False
+
+    def on_mount(self) -> None:
+        self.set_interval(_DRAIN_SECONDS, self._drain)
+
+    def _drain(self) -> None:
+        """Four times a second: takes in events, and notices the end of the own run."""
+        for live in {id(live): live for live in (self.own, self.shown) if live is not None}.values():
+            live.drain()
+        if self.own is not None and not self.own.alive:
+            ended, self.own = self.own, None
+            ended.drain()
+            self._ended(ended)
+        self._note_carried()
+
+    def _note_carried(self) -> None:
+        """Writes down which run is in this process's hands, for the start after a crash."""
+        run = self.own.run if self.own is not None else None
+        carried = str(run.path) if run is not None else ""
+        if carried != self.state.get("app.carrying", ""):
+            self.state.keep("app.carrying", carried)
+            self.state.save()
+
+    def _ended(self, ended: Live) -> None:
+        climb, self._climb = self._climb, None
+        if ended.failure is not None:
+            self.show_error(ended.failure, ended.log)
+        elif ended.state != "done":
+            self.notify(f"{clean(ended.name)}: {ended.state} at step {ended.history.step:,}, saved")
+        elif climb is not None:
+            self._climb = climb
+            self._climb_on(climb)
+        else:
+            self.notify(f"{clean(ended.name)} is done")
+
+    # Showing
+
+    def show_run(self, run: RunFolder) -> None:
+        """Shows a run on the Train screen, whoever carries it."""
+        if self.own is not None and self.own.run == run:
+            self.shown = self.own
+        elif self.shown is None or self.shown.run != run or not self.shown.alive:
+            self.shown = None
+            self.watch_run(run)
+        self.switch_mode("train")
+
+    @work(thread=True, exclusive=True, group="attach", exit_on_error=False)
+    def watch_run(self, run: RunFolder) -> None:
+        """Reads a run's whole history in a thread, then shows it."""
+        live = Live(RunHandle(run))
+        live.drain()
+        self.call_from_thread(self._show_live, live)
+
+    def _show_live(self, live: Live) -> None:
+        self.shown = live
+
+    def show_error(self, error: EngineError, log: Path | None = None) -> None:
+        """An error ends in a dialog; the app lives."""
+        self.push_screen(ErrorDialog(error, log))
+
+    def chat_with(self, run: str = "") -> None:
+        """Opens the chat with a run's newest checkpoint."""
+        raise NotImplementedError
+
+    # Beginning
+
+    def begin_run(self, choice: Choice) -> None:
+        """Starts a run in a thread of this process and shows it."""
+        if not self.is_busy():
+            self._begin(begin_thread(choice.profile, choice.data, assignments=choice.assignments))
+
+    def resume_run(self, run: RunFolder) -> None:
+        """Goes on with a run in a thread of this process."""
+        if not self.is_busy():
+            self._begin(lambda: Live(ThreadRun(resume=run)))
+
+    def is_busy(self) -> bool:
+        """Whether this process carries a run already; if so, the user is told."""
+        if self._starting or (self.own is not None and self.own.alive):
+            self.notify("A run goes on here: stop or detach it first.", severity="warning")
+            return True
+        return False
+
+    def _begin(self, make: Callable[[], Live]) -> None:
+        self._starting = True
+        self.switch_mode("train")
+        self._begin_in_thread(make)
+
+    @work(thread=True, exit_on_error=False)
+    def _begin_in_thread(self, make: Callable[[], Live]) -> None:
+        live = make()
+        self.call_from_thread(self._begun, live)
+
+    def _begun(self, live: Live) -> None:
+        self._starting = False
+        self.own = self.shown = live
+
+    # The starter ladder
+
+    def climb_starter(self) -> None:
+        """Trains what is missing of the starter ladder, one run after the other, and ends in a chat."""
+        if not self.is_busy():
+            self._climb = Climb()
+            self._climb_on(self._climb)
+
+    @work(thread=True, exit_on_error=False)
+    def _climb_on(self, climb: Climb) -> None:
+        self.call_from_thread(self._climb_rung, climb, climb.advance())
+
+    def _climb_rung(self, climb: Climb, unfinished: RunFolder | None) -> None:
+        if not climb.left:
+            self._climb = None
+            self.chat_with(climb.goal.name)
+        elif unfinished is None:
+            self._begin(begin_thread(climb.left[0]))
+        elif unfinished.is_running():
+            self._climb = None
+            self.show_run(unfinished)
+        else:
+            self._begin(lambda: Live(ThreadRun(resume=unfinished)))
+
+    def leave_ladder(self) -> None:
+        """The run that goes on is the last of its ladder."""
+        self._climb = None
+
+    def rung_note(self, live: Live | None) -> str:
+        """Where on the starter ladder the own run stands."""
+        return str(self._climb) if self._climb is not None and live is not None and live is self.own else ""
+
+    # Handing over, and leaving
+
+    def detach_run(self) -> None:
+        """Hands the own run to a process of its own and goes on watching it."""
+        if self.own is not None and not self.own.detaching:
+            self._hand_over(self.own)
+
+    def _hand_over(self, live: Live, *, leave: bool = False) -> None:
+        self._climb, live.detaching = None, True
+        self._hand_over_in_thread(live, leave)
+
+    @work(thread=True, exit_on_error=False)
+    def _hand_over_in_thread(self, live: Live, leave: bool) -> None:
+        self.call_from_thread(self._handed_over, live, live.detach(), leave)
+
+    def _handed_over(self, live: Live, error: EngineError | None, leave: bool) -> None:
+        live.detaching = False
+        if error is None:
+            self.own = None
+            self._note_carried()
+            if leave:
+                self.exit(f"{clean(live.name)} goes on without this terminal; minimind-tui shows it again.")
+            elif live.run is not None and self.shown is live:
+                self.watch_run(live.run)
+        elif live.failure is None and live.state != "done":
+            self.own = None
+            self.show_error(error, live.log)
+
+    async def action_quit(self) -> None:
+        """Leaves; with a run of this process the user is asked what becomes of it."""
+        if isinstance(self.screen, QuitDialog):
+            return
+        self.remember()
+        if self.own is None or not self.own.alive:
+            self.exit()
+        elif self.own.detaching:
+            self.notify("The run is being handed over: one moment.")
+        else:
+            self.push_screen(QuitDialog(self.own.name), self._leave)
+
+    def _leave(self, answer: str | None) -> None:
+        if not answer or self.own is None:
+            return
+        if answer == "detach":
+            self._hand_over(self.own, leave=True)
+        else:
+            self.notify("Saving the last step …", timeout=_LEAVE_SECONDS)
+            self._stop_and_leave(self.own)
+
+    def end(self) -> None:
+        """The terminal was closed, or a signal asks for the end: what the run has learnt is saved first."""
+        self.remember()
+        if self.own is None or not self.own.alive:
+            self.exit()
+        elif not self.own.detaching:
+            self._stop_and_leave(self.own)
+
+    def _stop_and_leave(self, live: Live) -> None:
+        self._climb = None
+        live.send("stop")
+        self._leave_in_thread(live)
+
+    @work(thread=True, exit_on_error=False)
+    def _leave_in_thread(self, live: Live) -> None:
+        if isinstance(live.handle, ThreadRun):
+            live.handle.join(_LEAVE_SECONDS)
+        self.call_from_thread(self._left, live)
+
+    def _left(self, live: Live) -> None:
+        live.drain()
+        saved = live.state == "stopped"
+        name, step = clean(live.name), live.history.step
+        if not live.alive:
+            self.own = None
+            self._note_carried()
+        self.exit(f"{name} is saved at step {step:,}; go on with it here or by: engine resume {name}" if saved else "")
+
+    def remember(self) -> None:
+        """Keeps what the next start begins with."""
+        shown = self.shown.run if self.shown is not None else None
+        self.state.keep("train.run", str(shown.path) if shown is not None else "")
+        self.state.save()
