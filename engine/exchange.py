@@ -9,7 +9,8 @@ import torch
 
 from engine.errors import UserError
 from engine.model.config import num_parameters
-from engine.model.families import describe, load_pretrained, save_pretrained
+from engine.model.families import load_pretrained, save_pretrained
+from engine.model.hf_config import describe
 from engine.model.minimind_pth import load_minimind
 from engine.model.transformer import Transformer
 from engine.text.tokenizer import Tokenizer

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from engine.errors import EngineError, Interrupted, UserError
 from engine.runs.control import send
 from engine.runs.events import Event
-from engine.runs.folder import EventTail, RunFolder
+from engine.runs.folder import RunFolder
+from engine.runs.history import EventTail
 
 if TYPE_CHECKING:
     from engine.session import TrainRequest

@@ -1,30 +1,43 @@
 """The app: its areas, its keys, and what every area can ask for."""
 
+import gc
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
+from textual import work
 from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
+from textual.events import Print
 from textual.screen import Screen
+from textual.worker import Worker, WorkerState
 
 from engine.clean import clean
 from engine.runs.folder import RunFolder
 from minimind_tui.carrier import Carrier
+from minimind_tui.core.applog import failure, note
+from minimind_tui.core.charts import strength
+from minimind_tui.core.crash import Crash, crashed_run
 from minimind_tui.palette import key_commands, toolkit_commands
 from minimind_tui.screens.area import Area
 from minimind_tui.screens.chat import ChatScreen
+from minimind_tui.screens.compare import CompareScreen
 from minimind_tui.screens.data import DataScreen
-from minimind_tui.screens.dialogs import HelpDialog
+from minimind_tui.screens.dialogs import CrashDialog, HelpDialog
 from minimind_tui.screens.home import HomeScreen
+from minimind_tui.screens.log import LogScreen
 from minimind_tui.screens.profiles import ProfilesScreen
 from minimind_tui.screens.runs import RunsScreen
+from minimind_tui.screens.settings import SettingsScreen
 from minimind_tui.screens.start import Choice, StartDialog
 from minimind_tui.screens.train import TrainScreen
-from minimind_tui.state import load_keymap
-from minimind_tui.terminal import when_told_to_end
+from minimind_tui.state import log_path, read_keymap
+from minimind_tui.terminal import copy, released_output, when_told_to_end
 from minimind_tui.widgets.area_bar import AREAS
+
+Worker.StateChanged.bubble = True  # the app hears of every worker, whoever began it
 
 
 class MinimindApp(Carrier):
@@ -41,7 +54,7 @@ class MinimindApp(Carrier):
     TITLE = "minimind"
     CSS_PATH: ClassVar[list[str | PurePath]] = [
         "app.tcss",
-        *[f"screens/{name}.tcss" for name in (*AREAS, "dialogs")],
+        *sorted(Path(__file__).parent.joinpath("screens").glob("*.tcss")),
     ]
     MODES: ClassVar[dict[str, Any]] = {
         "home": HomeScreen,
@@ -58,7 +71,10 @@ class MinimindApp(Carrier):
             Binding(str(number), f"area('{area}')", f"Go to {title}", show=False, id=f"area.{area}")
             for number, (area, title) in enumerate(AREAS.items(), start=1)
         ],
-        Binding("f1,question_mark", "keys", "Keys", key_display="?", tooltip="All keys of this screen", id="help"),
+        Binding("question_mark", "keys", "Keys", tooltip="All keys of this screen", id="help"),
+        Binding("f1", "keys", "Keys", show=False, priority=True, tooltip="Keys, also in dialogs", id="help.anywhere"),
+        Binding("f2", "settings", "Settings", show=False, tooltip="Theme, curves, keys", id="app.settings"),
+        Binding("ctrl+l", "log", "Log", show=False, tooltip="What went wrong, and stray output", id="app.log"),
         Binding("ctrl+q", "quit", "Quit", priority=True, id="quit"),
         Binding("q", "quit", "Quit", show=False, id="quit.plain"),
     ]
@@ -67,18 +83,20 @@ class MinimindApp(Carrier):
         super().__init__()
         self.device = "device …"
         self._path, self._starter = path, starter
+        self._carried = self.state.get("app.carrying", "")
 
-    def on_mount(self) -> None:
-        self.set_keymap(load_keymap())
-        if (theme := self.state.get("app.theme", self.theme)) in self.available_themes:
-            self.theme = theme
+    async def on_mount(self) -> None:
+        self.begin_capture_print(self)
+        if self.preferences.theme in self.available_themes:
+            self.theme = self.preferences.theme
         when_told_to_end(self.end)
-        self.call_after_refresh(self._after_first_frame)
         area = self.state.get("app.area", "home")
-        self.switch_mode(area if area in self.MODES else "home")
+        await self.switch_mode(area if area in self.MODES else "home")
+        self.call_after_refresh(self._after_first_frame)
 
     def _after_first_frame(self) -> None:
         threading.Thread(target=self._load_torch, name="load-torch", daemon=True).start()
+        self._look_back()
         if self._starter:
             self.climb_starter()
         elif self._path is not None:
@@ -87,10 +105,37 @@ class MinimindApp(Carrier):
             self.watch_run(RunFolder(path.parent))
 
     def _load_torch(self) -> None:
-        """In a thread: the first frame does not wait for it, the first run need not either."""
+        """In a thread: the first frame does not wait for it, the first run need not either.
+
+        What is loaded then is left out of garbage collections: going through all of torch would stop the screen.
+        """
         from engine.training.device import pick_device
 
         self.device = clean(pick_device("auto").describe(), newlines=False)
+        gc.freeze()
+
+    @work(thread=True, exit_on_error=False)
+    def _look_back(self) -> None:
+        """Takes on the user's keys, says what is wrong with their files, and asks after a run left by a killed app."""
+        from minimind_tui.keymap import effective, problems
+
+        keys, unreadable = read_keymap()
+        self.call_from_thread(self.set_keymap, effective(keys))
+        for problem in [*self.problems, *unreadable, *problems(keys)]:
+            note(f"WARNING {problem}")
+            self.call_from_thread(self.notify, clean(problem), severity="warning", markup=False)
+        crash = crashed_run(self._carried)
+        if crash is not None:
+            self.call_from_thread(self._ask_after_crash, crash)
+
+    def _ask_after_crash(self, crash: Crash) -> None:
+        def answered(answer: str | None) -> None:
+            if answer == "resume":
+                self.resume_run(crash.run)
+            elif answer == "look":
+                self.show_run(crash.run)
+
+        self.push_screen(CrashDialog(crash), answered)
 
     def _open(self, path: Path) -> None:
         if (path / "resolved.json").is_file():
@@ -99,6 +144,24 @@ class MinimindApp(Carrier):
             self.open_profile(str(path))
         else:
             self.open_data(path)
+
+    # The terminal below, and what goes wrong
+
+    @contextmanager
+    def suspend(self) -> Iterator[None]:
+        """Makes room for another program on the terminal."""
+        with super().suspend(), released_output():
+            yield
+
+    def on_print(self, event: Print) -> None:
+        """What other code prints goes to the log."""
+        if event.text.strip():
+            note(event.text)
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        """A worker's exception ends in a dialog; the app lives."""
+        if event.state is WorkerState.ERROR and event.worker.error is not None and self.is_running:
+            self.show_error(failure(event.worker.error, event.worker.name), log_path())
 
     # What areas ask for
 
@@ -123,8 +186,34 @@ class MinimindApp(Carrier):
         self.switch_mode(area)
         self.call_after_refresh(ready)
 
-    def ask_for_run(self, *, stage: str = "", profile: str = "", data: str = "") -> None:
-        """Opens the dialog that starts a run."""
+    def before_leaving(self, then: Callable[[], None]) -> None:
+        screens: list[Screen[Any]] = []
+        with suppress(KeyError):  # it was never opened
+            screens = self.get_screen_stack("profiles")
+        profiles = next((screen for screen in screens if isinstance(screen, ProfilesScreen)), None)
+        if profiles is None:
+            then()
+        else:
+            profiles.leave_draft(then)
+
+    def compare_runs(self, runs: Sequence[RunFolder]) -> None:
+        """Shows what differs between runs, and how they went."""
+        self.push_screen(CompareScreen(runs))
+
+    def copy(self, text: str, what: str) -> None:
+        """Copies a text out of the terminal, and says where it has gone; `what` names it."""
+        copy(self, text, what)
+
+    def ask_for_run(
+        self,
+        *,
+        stage: str = "",
+        profile: str = "",
+        data: str = "",
+        assignments: Sequence[str] = (),
+        start_from: str = "",
+    ) -> None:
+        """Opens the dialog that starts a run, with what is known already."""
         if self.is_busy():
             return
 
@@ -132,7 +221,7 @@ class MinimindApp(Carrier):
             if choice is not None:
                 self.begin_run(choice)
 
-        self.push_screen(StartDialog(stage, profile, data), chosen)
+        self.push_screen(StartDialog(stage, profile, data, assignments, start_from), chosen)
 
     # Actions
 
@@ -144,12 +233,33 @@ class MinimindApp(Carrier):
     def action_keys(self) -> None:
         """Shows the keys that work here."""
         screen = self.screen
-        if not isinstance(screen, HelpDialog):
+        if isinstance(screen, HelpDialog):
+            screen.dismiss()
+        else:
             self.push_screen(HelpDialog(screen, screen.HELP_TEXT if isinstance(screen, Area) else ""))
+
+    def action_settings(self) -> None:
+        """Opens the settings."""
+        self.push_screen(SettingsScreen(self.preferences, self._preference_changed))
+
+    def _preference_changed(self, name: str) -> None:
+        if name == "theme":
+            self.theme = self.preferences.theme
+        elif name == "log_y":
+            self.state.keep("train.log_y", self.preferences.log_y)
+        elif name == "smoothing":
+            self.state.keep("train.smoothing", strength(self.preferences.smoothing))
+
+    def action_log(self) -> None:
+        """Opens the app's log."""
+        self.push_screen(LogScreen())
 
     def remember(self) -> None:
         self.state.keep("app.area", self.current_mode)
-        self.state.keep("app.theme", self.theme)
+        if self.theme != self.preferences.theme:  # chosen in the palette
+            self.preferences.theme = self.theme
+            with suppress(OSError):
+                self.preferences.save()
         super().remember()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:

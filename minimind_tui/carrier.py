@@ -1,5 +1,6 @@
 """The app as the carrier of a run: begins it, hears it, hands it over, and asks what becomes of it at the end."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from engine.errors import EngineError
 from engine.runner import RunHandle, ThreadRun
 from engine.runs.folder import RunFolder
 from minimind_tui.core.climb import Climb
+from minimind_tui.core.library import Library
 from minimind_tui.core.live import Live, begin_thread
+from minimind_tui.core.notices import Notices
 from minimind_tui.screens.dialogs import ErrorDialog, QuitDialog
 from minimind_tui.screens.start import Choice
-from minimind_tui.state import State
+from minimind_tui.state import Preferences, State
 
 _DRAIN_SECONDS = 0.25
 _LEAVE_SECONDS = 120.0
@@ -29,8 +32,10 @@ class Carrier(App[str]):
     Attributes:
         own: The run that this process carries, also while another is shown.
         shown: The run on the Train screen.
+        library: All runs at a glance; it reads a run again only when it has something new.
         state: What is remembered from start to start; `app.carrying` is the folder of the own run, and stands there
             after a start that ended without a word.
+        preferences: What the user has chosen; `problems` says what is wrong with that file.
     """
 
     def __init__(self) -> None:
@@ -38,19 +43,27 @@ class Carrier(App[str]):
         self.own: Live | None = None
         self.shown: Live | None = None
         self.state = State.load()
+        self.preferences, self.problems = Preferences.load()
         self._climb: Climb | None = None
         self._starting = False
+        self.library = Library()
+        self._notices = Notices()
 
     def on_mount(self) -> None:
         self.set_interval(_DRAIN_SECONDS, self._drain)
 
     def _drain(self) -> None:
         """Four times a second: takes in events, and notices the end of the own run."""
-        for live in {id(live): live for live in (self.own, self.shown) if live is not None}.values():
+        lives = list({id(live): live for live in (self.own, self.shown) if live is not None}.values())
+        for live in lives:
             live.drain()
-        if self.own is not None and not self.own.alive:
-            ended, self.own = self.own, None
+        ended = self.own if self.own is not None and not self.own.alive else None
+        if ended is not None:
+            self.own = None
             ended.drain()
+        if (notice := self._notices.due(lives, time.monotonic())) is not None:
+            self.notify(notice.text, title=notice.title, severity=notice.severity, markup=False)
+        if ended is not None:
             self._ended(ended)
         self._note_carried()
 
@@ -64,15 +77,13 @@ class Carrier(App[str]):
 
     def _ended(self, ended: Live) -> None:
         climb, self._climb = self._climb, None
+        if self.preferences.bell:
+            self.bell()
         if ended.failure is not None:
             self.show_error(ended.failure, ended.log)
-        elif ended.state != "done":
-            self.notify(f"{clean(ended.name)}: {ended.state} at step {ended.history.step:,}, saved")
-        elif climb is not None:
+        elif ended.state == "done" and climb is not None:
             self._climb = climb
             self._climb_on(climb)
-        else:
-            self.notify(f"{clean(ended.name)} is done")
 
     # Showing
 
@@ -108,7 +119,11 @@ class Carrier(App[str]):
     def begin_run(self, choice: Choice) -> None:
         """Starts a run in a thread of this process and shows it."""
         if not self.is_busy():
-            self._begin(begin_thread(choice.profile, choice.data, assignments=choice.assignments))
+            self._begin(
+                begin_thread(
+                    choice.profile, choice.data, choice.tokenizer, choice.assignments, choice.name, choice.start_from
+                )
+            )
 
     def resume_run(self, run: RunFolder) -> None:
         """Goes on with a run in a thread of this process."""
@@ -200,6 +215,13 @@ class Carrier(App[str]):
         """Leaves; with a run of this process the user is asked what becomes of it."""
         if isinstance(self.screen, QuitDialog):
             return
+        self.before_leaving(self._quit)
+
+    def before_leaving(self, then: Callable[[], None]) -> None:
+        """Asks what becomes of work that is not saved, and goes on if the user wants it."""
+        raise NotImplementedError
+
+    def _quit(self) -> None:
         self.remember()
         if self.own is None or not self.own.alive:
             self.exit()
@@ -227,7 +249,7 @@ class Carrier(App[str]):
 
     def _stop_and_leave(self, live: Live) -> None:
         self._climb = None
-        live.send("stop")
+        live.send("stop_now")
         self._leave_in_thread(live)
 
     @work(thread=True, exit_on_error=False)

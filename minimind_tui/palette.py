@@ -11,11 +11,14 @@ _OWN = ("Quit", "Keys")
 
 
 def key_commands(app: App[Any], screen: Screen[Any]) -> Iterator[SystemCommand]:
-    """A command for each action of the screen and of the app, without the movements within a list or a pane."""
+    """A command for each action of the screen and of the app, and for those of the focused pane that say in a sentence
+    what they do; the movements within a list or a pane do not.
+    """
     seen: set[str] = set()
     for active in screen.active_bindings.values():
         binding = active.binding
-        if binding.id and active.node in (screen, app) and binding.action not in seen:
+        wanted = active.node in (screen, app) or active.tooltip
+        if binding.id and binding.description and wanted and binding.action not in seen:
             seen.add(binding.action)
             yield SystemCommand(
                 binding.description,

@@ -16,7 +16,7 @@ from engine.errors import CheckpointError, EngineError, Interrupted, OutOfMemory
 from engine.runs.control import send
 from engine.runs.events import ControlAcknowledged, Evaluated, Event, Finished, Progress, Resumed, Step, Warned
 from engine.runs.folder import RunFolder, find_run, list_runs
-from engine.session import begin, carry, carry_out, decide, train
+from engine.session import TrainRequest, begin, carry, carry_out, check_request, decide, train
 from engine.session.assemble import compile_model
 from engine.stages.supervised import Supervised
 from engine.training.device import Device
@@ -68,6 +68,61 @@ def test_the_impossible_is_refused_before_there_is_a_folder(
     with pytest.raises(UserError, match=message):
         world.begun("sft", **changes)
     assert list_runs() == []
+
+
+def test_a_request_is_checked_without_torch(world: World) -> None:
+    """In a process of its own: what is wrong is said as it is when the run begins, and torch stays out."""
+    good = request("sft", world.talks, world.tokenizer)
+    script = f"""
+import sys
+from engine.errors import EngineError
+from engine.session import TrainRequest, check_request
+print(check_request({good!r}).model.vocab_size)
+try:
+    check_request(TrainRequest("there-is-none"))
+except EngineError as error:
+    print(error.what)
+print("torch" in sys.modules)
+import engine.session
+print(engine.session.begin.__name__, "torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.splitlines() == ["320", "there is no profile 'there-is-none'", "False", "begin True"], (
+        done.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"profile": "no-such"}, "there is no profile"),
+        ({"data": "missing.jsonl"}, "does not exist"),
+        ({"data": "starter:no.jsonl"}, "has no file"),
+        ({"tokenizer": "."}, "no tokenizer.json"),
+        ({"start_from": "nobody"}, "there is no run"),
+        ({"assignments": ("max_seq_len=512",)}, "max_position_embeddings"),
+        ({"assignments": ("vocab_size=300",)}, "the tokenizer has 320"),
+        ({"assignments": ("batch_size=0",)}, "batch_size = 0"),
+        ({"assignments": ("batch_sise=1",)}, "unknown setting"),
+        ({"name": "a/b"}, "no run name"),
+        ({"name": "taken"}, "exists already"),
+    ],
+)
+def test_a_check_refuses_what_the_run_would_refuse(world: World, changes: dict[str, Any], message: str) -> None:
+    world.begun("sft", "taken")
+    good = request("sft", world.talks, world.tokenizer)
+    for work in (check_request, begin):
+        with pytest.raises(UserError, match=message):
+            work(TrainRequest(**{**vars(good), **changes}))
+    assert [run.name for run in list_runs()] == ["taken"]
+
+
+def test_a_check_knows_what_a_checkpoint_brings(world: World) -> None:
+    first = world.trained("pretrain", "first", max_steps=1)
+    asked = request("sft", world.talks, world.tokenizer, "second", start_from="first")
+    values = check_request(asked).values()
+    assert values["from"] == values["tokenizer"] == str(first.select("newest"))
+    check_request(TrainRequest(**{**vars(asked), "name": "first", "overwrite": True}))
 
 
 def test_a_run_that_would_train_on_nothing_leaves_no_folder(world: World, tmp_path: Path) -> None:
@@ -288,8 +343,11 @@ def test_what_was_asked_for_and_cannot_be_is_named(world: World, monkeypatch: py
     settings = _resolved(run)
     assert settings["dtype"]["value"] == "float32" and "bfloat16 was asked for" in settings["dtype"]["origin"]
     assert settings["compile"]["value"] is False and "no compiler" in settings["compile"]["origin"]
+    assert run.read_json(run.resolved)["unmet"] == ["dtype", "compile"]
     carry_out(run)
     assert _warnings(run) == ["dtype_adjusted", "compile_adjusted"]
+    contented = world.begun("sft", "contented", dtype="auto", max_steps=1)
+    assert contented.read_json(contented.resolved)["unmet"] == []
     assert find_run("sft").read_json(run.environment)["compile"] is False
 
 

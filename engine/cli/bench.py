@@ -1,5 +1,7 @@
-"""engine bench train, generate."""
+"""engine bench train, generate, tui."""
 
+import subprocess
+import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +119,27 @@ def generate_(
         dtypes=dtypes, device=pick_device("auto"),
     )  # fmt: skip
     _show(found, as_json)
+
+
+@bench.command()
+@click.option(
+    "--repeats", type=click.IntRange(min=1), default=5, show_default=True, help="Starts, and pairs of slices."
+)
+@click.option("--seconds", type=click.FloatRange(min=1), default=6.0, show_default=True, help="Seconds of a slice.")
+@click.option("--busy", is_flag=True, help="The screen's cost also beside another busy process.")
+@_JSON
+def tui(repeats: int, seconds: float, busy: bool, as_json: bool) -> None:
+    """Measure the app: its first frame, painting, its lag beside a run, and what its screen costs the run.
+
+    A process of its own does it on a pseudo-terminal, with the starter world in a folder that is deleted afterwards.
+    """
+    if find_spec("termios") is None:
+        raise UserError("this needs pseudo-terminals, which the system has not")
+    options = ["--repeats", str(repeats), "--seconds", str(seconds), *["--busy"] * busy, *["--json"] * as_json]
+    done = subprocess.run([sys.executable, "-m", "minimind_tui.measure", *options], stdout=subprocess.PIPE)
+    click.echo(done.stdout.decode("utf-8"), nl=False)
+    if done.returncode:
+        sys.exit(done.returncode)
 
 
 def _show(found: dict[str, Any], as_json: bool) -> None:

@@ -66,6 +66,15 @@ def _template(path: str) -> str:
         ) from error
 
 
+_set_option = click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A setting of the stage that changes its samples, such as parse_special_tokens=true; repeatable.",
+)
+
+
 @data.command()
 @click.argument("file", type=click.Path())
 @click.option("--row", type=click.IntRange(min=0), default=0, show_default=True, help="Which usable row, from 0.")
@@ -73,6 +82,7 @@ def _template(path: str) -> str:
 @click.option("--tokenizer", default="", help="A tokenizer folder or run; otherwise the newest run's.")
 @click.option("--template", type=click.Path(dir_okay=False), help="Another chat template (a jinja file).")
 @click.option("--max-seq-len", type=click.IntRange(min=0), default=0, help="Cut as training would; 0: the whole row.")
+@_set_option
 @click.option("--map", "pairs", multiple=True, metavar="FIELD=COLUMN", help="Which column holds which field.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 def inspect(
@@ -82,12 +92,14 @@ def inspect(
     tokenizer: str,
     template: str | None,
     max_seq_len: int,
+    assignments: tuple[str, ...],
     pairs: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Show the tokens of one row of FILE with their roles and loss weights."""
     from engine.references import data_file, load_tokenizer
-    from engine.text.inspect import inspect_record
+    from engine.text.encode import EncodeSettings
+    from engine.text.inspect import UNLIMITED, inspect_record
     from engine.text.records import open_records
 
     record = open_records(data_file(file), mapping=_mapping(pairs)).read(row)
@@ -98,11 +110,12 @@ def inspect(
             where=f"{file}:{record.line}",
             hint=f"for a {record.shape}: --stage {_DEFAULT_STAGE[record.shape]}",
         )
+    settings = EncodeSettings(max_seq_len or UNLIMITED, train_on, **_sample_settings(stage, assignments))
     chosen, folder = load_tokenizer(tokenizer)
     if not tokenizer:
         say(f"tokenizer: {folder}")
     source = _template(template) if template else None
-    shown = inspect_record(record, chosen, stage=stage, train_on=train_on, max_seq_len=max_seq_len, template=source)
+    shown = inspect_record(record, chosen, settings, stage=stage, template=source)
     if as_json:
         print_json(shown)
     else:
@@ -139,13 +152,7 @@ def _show_tokens(head: dict[str, Any], shown: dict[str, Any], side: str) -> None
     "--val-fraction", type=click.FloatRange(0, 0.5), default=0.02, show_default=True, help="Share kept for validation."
 )
 @click.option("--max-rows", type=click.IntRange(min=0), default=0, help="Only the first rows, for a quick look.")
-@click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="A setting of the stage that changes its samples, such as parse_special_tokens=true; repeatable.",
-)
+@_set_option
 @click.option("--map", "pairs", multiple=True, metavar="FIELD=COLUMN", help="Which column holds which field.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 def audit(

@@ -39,10 +39,12 @@ def evaluate(
     from engine.references import checkpoint_folder, data_file
     from engine.training.device import pick_device
 
-    def show(done: float) -> None:
-        bar.update(int(100 * done) - bar.n)
+    def show(what: str, done: float) -> None:
+        bar.set_description(what, refresh=False)
+        bar.n = int(100 * done)
+        bar.refresh()
 
-    with tqdm(total=100, desc="questions", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
+    with tqdm(total=100, file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
         found = measure(
             checkpoint_folder(model),
             data_file(data),

@@ -1,12 +1,14 @@
 """engine profile list, show, check, diff."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 
 from engine.cli.show import print_json, print_table, say
-from engine.errors import ProfileError
+from engine.errors import CheckpointError, ProfileError
+from engine.runs.folder import find_run
 from engine.settings.profile import Settings, build, list_profiles, load_profile, parse_assignments, resolve
 from engine.settings.registry import STAGES, StageInfo, find_stage
 
@@ -101,12 +103,22 @@ def check(name: str, assignments: tuple[str, ...], as_json: bool) -> None:
 @click.argument("other")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 def diff(one: str, other: str, as_json: bool) -> None:
-    """Show what differs between two profiles."""
-    left, right = _settings(one), _settings(other)
-    ours, theirs = left.values(), right.values()
+    """Show what differs between two profiles, two runs, or a profile and a run."""
+    ours, theirs = _profile_or_run(one).values(), _profile_or_run(other).values()
     names = [*ours, *(name for name in theirs if name not in ours)]
     rows = [(name, ours.get(name), theirs.get(name)) for name in names if ours.get(name) != theirs.get(name)]
     if as_json:
         print_json({name: {"one": mine, "other": its} for name, mine, its in rows})
     else:
         print_table(("setting", one, other), rows)
+
+
+def _profile_or_run(reference: str) -> Settings:
+    """The settings of a profile; of a run, by name or folder, where no profile is called so."""
+    if reference not in list_profiles() and Path(reference).suffix != ".toml":
+        try:
+            run = find_run(reference)
+        except CheckpointError:
+            return _settings(reference)  # says which profile may have been meant
+        return Settings.from_json(run.read_json(run.resolved))
+    return _settings(reference)

@@ -1,18 +1,19 @@
-"""engine runs list, show, compare, send."""
+"""engine runs list, show, compare, delete, send."""
 
-from itertools import zip_longest
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from engine.cli.show import number, print_json, print_table, say
+from engine.cli.show import number, print_json, print_table, say, size
 from engine.errors import EngineError, UserError
 from engine.runs.control import COMMANDS, send
-from engine.runs.events import VERSION, Event, Finished, RunStarted, Step, from_line
-from engine.runs.folder import RunFolder, clean_history, find_run, list_runs, metrics_of
-from engine.settings.registry import STAGES
-
-_STEP = f'{{"v":{VERSION},"type":"{Step.type}"'.encode()
+from engine.runs.delete import delete_run, disk_use
+from engine.runs.folder import RunFolder, find_run, list_runs
+from engine.runs.history import metrics_of
+from engine.runs.lineage import started_from
+from engine.runs.summary import RunSummary, summarise
 
 
 @click.group()
@@ -20,64 +21,44 @@ def runs() -> None:
     """Runs: what was trained, how it went, what differs."""
 
 
-def _newest_events(run: RunFolder) -> list[Event]:
-    """The run's history with only the last of steps that follow each other: enough for what a list shows."""
-    if not run.events.exists():
-        return []
-    lines = run.events.read_bytes().splitlines()
-    kept = [
-        line
-        for line, after in zip_longest(lines, lines[1:], fillvalue=b"")
-        if not (line.startswith(_STEP) and after.startswith(_STEP))
-    ]
-    return clean_history([event for line in kept if (event := from_line(line)) is not None])
-
-
-def _newest_metrics(stage: str, events: list[Event], end: Finished | None) -> dict[str, float]:
-    """The last value of every metric; a stage without steps tells its metrics in its summary."""
-    curves = metrics_of(events)
-    if curves or end is None or stage not in STAGES:
-        return {name: points[-1][1] for name, points in curves.items()}
-    told = {metric.name: end.summary.get(metric.name) for metric in STAGES[stage].metrics}
-    return {name: value for name, value in told.items() if value is not None}
-
-
-def _summary(run: RunFolder) -> dict[str, Any]:
-    events = _newest_events(run)
-    started = next((event for event in reversed(events) if isinstance(event, RunStarted)), None)
-    end = next((event for event in events[-1:] if isinstance(event, Finished)), None)
-    steps = [event for event in events if isinstance(event, Step)]
-    checkpoints = run.checkpoint_steps()
-    best = run.best_step()
-    resolved = run.read_json(run.resolved)
+def _document(summary: RunSummary) -> dict[str, Any]:
+    run, newest, best = summary.run, summary.checkpoints[-1:], summary.best_step
     return {
         "run": run.name,
         "path": str(run.path),
-        "profile": resolved.get("profile"),
-        "stage": resolved.get("stage"),
-        "state": "running" if run.is_running() else end.status if end else "interrupted",
-        "step": end.step if end else (steps[-1].step if steps else 0),
-        "total_steps": started.total_steps if started else None,
-        "tokens": steps[-1].tokens if steps else 0,
-        "metrics": _newest_metrics(str(resolved.get("stage")), events, end),
-        "checkpoint": str(run.checkpoint(checkpoints[-1])) if checkpoints else None,
+        "profile": summary.resolved.get("profile"),
+        "stage": summary.resolved.get("stage"),
+        "state": summary.state,
+        "step": summary.step,
+        "total_steps": summary.total or None,
+        "tokens": summary.tokens,
+        "metrics": summary.metrics,
+        "checkpoint": str(run.checkpoint(newest[0])) if newest else None,
         "best_checkpoint": str(run.checkpoint(best)) if best is not None else None,
-        "checkpoints": checkpoints,
+        "checkpoints": list(summary.checkpoints),
         "tokenizer": str(run.tokenizer) if run.tokenizer.is_dir() else None,
-        "error": end.error if end else "",
+        "error": summary.error,
     }
+
+
+def _summaries() -> list[RunSummary]:
+    """Every run that can be read, the newest first; what cannot is named."""
+    found = []
+    for run in list_runs():
+        try:
+            found.append(summarise(run))
+        except EngineError as error:
+            say(f"run {run.name} is left out: {error}")
+        except FileNotFoundError:  # deleted meanwhile
+            continue
+    return found
 
 
 @runs.command("list")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 def list_(as_json: bool) -> None:
     """List all runs, the newest first."""
-    found = []
-    for run in list_runs():
-        try:
-            found.append(_summary(run))
-        except EngineError as error:
-            say(f"run {run.name} is left out: {error}")
+    found = [_document(summary) for summary in _summaries()]
     if as_json:
         print_json(found)
         return
@@ -101,7 +82,8 @@ def list_(as_json: bool) -> None:
 def show(run: str, as_json: bool) -> None:
     """Show a run: its state, its newest numbers and its newest checkpoint."""
     folder = find_run(run)
-    found = _summary(folder) | {"settings": folder.read_json(folder.resolved).get("settings", {})}
+    summary = summarise(folder)
+    found = _document(summary) | {"bytes": disk_use(folder), "settings": summary.settings}
     if as_json:
         print_json(found)
         return
@@ -157,6 +139,48 @@ def compare(one: str, other: str, as_json: bool) -> None:
         for name, found in metrics.items()
     ]
     print_table(("metric", "steps", one, other, "largest difference", "differs from step"), rows)
+
+
+@runs.command()
+@click.argument("names", nargs=-1, required=True, metavar="RUN…")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+def delete(names: tuple[str, ...], yes: bool, as_json: bool) -> None:
+    """Delete runs with all their checkpoints; one that is running is refused."""
+    folders = list({folder.path: folder for folder in map(find_run, names)}.values())
+    if running := [folder.name for folder in folders if folder.is_running()]:
+        raise UserError(f"{', '.join(running)}: still running", hint=f"first: engine runs send {running[0]} stop")
+    found = _going(folders)
+    for each in found:
+        say(f"run {each['run']}: {size(each['bytes'])}, {len(each['checkpoints'])} checkpoints")
+        if each["started_from_it"]:
+            say(f"  started from it: {', '.join(each['started_from_it'])} (a run that has not ended cannot go on then)")
+    if not yes and not sys.stdin.isatty():
+        raise UserError("there is no terminal to ask on", where="engine runs delete", hint="add --yes to delete")
+    if not yes and not click.confirm(f"Delete {len(found)} run{'s'[: len(found) > 1]} for good?", err=True):
+        say("nothing was deleted")
+        found = []
+    for folder in folders if found else ():
+        delete_run(folder)
+        say(f"run {folder.name} is deleted")
+    if as_json:
+        print_json({"deleted": found})
+
+
+def _going(folders: Sequence[RunFolder]) -> list[dict[str, Any]]:
+    """What is deleted with each run, and which runs were started from it."""
+    going = {folder.path for folder in folders}
+    others = [summary for summary in _summaries() if summary.run.path not in going]
+    return [
+        {
+            "run": folder.name,
+            "path": str(folder.path),
+            "bytes": disk_use(folder),
+            "checkpoints": folder.checkpoint_steps(),
+            "started_from_it": [each.name for each in started_from(others, folder)],
+        }
+        for folder in folders
+    ]
 
 
 @runs.command("send")

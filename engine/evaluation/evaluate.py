@@ -1,5 +1,6 @@
 """`engine eval`: a checkpoint measured on a file."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -8,16 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.errors import DataError
-from engine.evaluation.questions import exact_match, question_of
+from engine.errors import DataError, Interrupted
+from engine.evaluation.questions import Question, exact_match, question_of
 from engine.generation.chat import ChatPartner
 from engine.settings.registry import STAGES
-from engine.text.batching import Batch, make_batch
+from engine.text.batching import Batch, fill_batches
 from engine.text.cache import CacheRequest, load_samples
 from engine.text.encode import EncodeSettings
 from engine.text.records import open_records
 from engine.text.store import SampleStore, token_byte_lengths
 from engine.training.validate import held_out_loss
+
+Watcher = Callable[[str, float], None]
+
+_BATCH_TOKENS = 8192
 
 
 def evaluate(
@@ -29,7 +34,9 @@ def evaluate(
     max_new_tokens: int = 128,
     batch_size: int = 64,
     device: str = "cpu",
-    progress: Callable[[float], None] | None = None,
+    answers: bool = False,
+    progress: Watcher | None = None,
+    stop: threading.Event | None = None,
 ) -> dict[str, Any]:
     """Loss and bits per byte of a file's trained tokens, and exact match where its rows are questions with answers.
 
@@ -41,38 +48,52 @@ def evaluate(
         max_new_tokens: How long an answer may be.
         batch_size: Questions at a time.
         device: Where.
-        progress: Told the share of questions answered.
+        answers: Whether the result lists every question with what was said.
+        progress: Told what is being done (`encoding`, `loss`, `questions`) and how much of it is done (0 to 1).
+        stop: Once it is set, the evaluation is given up before the model's next pass.
 
     Raises:
         DataError: The file holds nothing that can be measured.
+        Interrupted: It was told to stop.
     """
+
+    def go_on(*_: object) -> None:
+        if stop and stop.is_set():
+            raise Interrupted("the evaluation was stopped", where=str(data))
+
+    def tell(what: str, done: float) -> None:
+        go_on()
+        if progress:
+            progress(what, done)
+
+    go_on()
     partner = ChatPartner(folder, device=device)
+    # Every pass of the model, over rows and in decoding, is a moment at which the work can be given up.
+    partner.model.register_forward_pre_hook(go_on)
     records = open_records(data, max_rows=max_rows or None)
     result: dict[str, Any] = {"model": str(folder), "data": str(data), "shape": records.shape}
     if records.shape in ("text", "conversation"):
         length = max_seq_len or min(2048, partner.model.config.max_position_embeddings)
         train_on = STAGES["sft" if records.shape == "conversation" else "pretrain"].train_on
         request = CacheRequest(data, folder, EncodeSettings(length, train_on), {}, max_rows, (records.shape,))
-        store = load_samples(request, partner.tokenizer)
-        found = held_out_loss(
-            partner.model,
-            _batches(store),
-            token_byte_lengths(partner.tokenizer),
-            autocast=nullcontext(),
-            dtype=torch.float32,
-        )
-        names = {
-            "val_loss": "loss",
-            "val_perplexity": "perplexity",
-            "val_bits_per_byte": "bits_per_byte",
-            "val_tokens": "tokens",
-        }
-        result |= {names[name]: value for name, value in found.items()}
+        tell("encoding", 0.0)
+        store = load_samples(request, partner.tokenizer, lambda done: tell("encoding", done))
+        result |= _loss(partner, store, tell)
     if partner.tokenizer.chat_template and records.shape in ("conversation", "prompt"):
-        questions = [question for record in records.records() if (question := question_of(record))]
+        questions: list[Question] = []
+        for record in records.records():
+            go_on()
+            if question := question_of(record):
+                questions.append(question)
         if questions:
+            tell("questions", 0.0)
             result |= exact_match(
-                partner, questions, max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress
+                partner,
+                questions,
+                max_new_tokens=max_new_tokens,
+                batch_size=batch_size,
+                answers=answers,
+                progress=lambda done: tell("questions", done),
             )
     if len(result) == 3:
         raise DataError(
@@ -83,15 +104,23 @@ def evaluate(
     return result
 
 
-def _batches(store: SampleStore, room: int = 8192) -> Iterator[Batch]:
-    """All samples, sorted by length, about `room` tokens at a time."""
-    waiting: list[int] = []
-    tokens = 0
-    for index in np.argsort(store.lengths, kind="stable").tolist():
-        waiting.append(index)
-        tokens += int(store.lengths[index])
-        if tokens >= room:
-            yield make_batch(store, np.array(waiting), slots=tokens)
-            waiting, tokens = [], 0
-    if waiting:
-        yield make_batch(store, np.array(waiting), slots=tokens)
+def _loss(partner: ChatPartner, store: SampleStore, tell: Watcher) -> dict[str, float]:
+    """loss, perplexity, bits_per_byte and tokens of a file."""
+    found = held_out_loss(
+        partner.model,
+        _batches(store, tell),
+        token_byte_lengths(partner.tokenizer),
+        autocast=nullcontext(),
+        dtype=torch.float32,
+    )
+    return {name.removeprefix("val_"): value for name, value in found.items()}
+
+
+def _batches(store: SampleStore, tell: Watcher) -> Iterator[Batch]:
+    """All samples, sorted by length, so that documents of like length are read together."""
+    done, total = 0, int(store.lengths.sum())
+    for batch in fill_batches(store, np.argsort(store.lengths, kind="stable").tolist(), _BATCH_TOKENS):
+        tell("loss", done / total)
+        yield batch
+        done += len(batch.input_ids)
+    tell("loss", 1.0)

@@ -26,12 +26,14 @@ class Question:
         expected: The right answer.
         bare: Whether `expected` is the answer alone: then, where there are answer tags, only what they hold counts.
         labels: The row's other short fields (kind, lang, task), to count by.
+        row: The usable row of the file that it comes from.
     """
 
     messages: tuple[Message, ...]
     expected: str
     bare: bool
     labels: dict[str, str]
+    row: int = 0
 
 
 def question_of(record: Record) -> Question | None:
@@ -42,12 +44,14 @@ def question_of(record: Record) -> Question | None:
     """
     labels = {key: value for key, value in record.extra.items() if isinstance(value, str) and len(value) <= 40}
     if record.shape == "prompt":
-        return Question(record.messages, record.answer, True, labels) if record.answer is not None else None
+        if record.answer is None:
+            return None
+        return Question(record.messages, record.answer, True, labels, record.row)
     if record.shape != "conversation" or len(record.messages) < 2 or record.tools:
         return None
     if record.messages[-1].role != "assistant" or not record.messages[-1].content.strip():
         return None
-    return Question(record.messages[:-1], record.messages[-1].content, False, labels)
+    return Question(record.messages[:-1], record.messages[-1].content, False, labels, record.row)
 
 
 def is_right(question: Question, said: str) -> bool:
@@ -73,6 +77,7 @@ def exact_match(
     *,
     max_new_tokens: int,
     batch_size: int = 64,
+    answers: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> dict[str, Any]:
     """Asks every question greedily.
@@ -80,13 +85,14 @@ def exact_match(
     Returns:
         questions, not_asked (longer than the model reads, or refused by the template: they count as wrong),
         exact_match (share of 1), by (label → value → questions and exact_match), wrong (the first ten: prompt,
-        expected, said).
+        expected, said); where `answers` are wanted, all of them in order (row, prompt, expected, said, right, and
+        stop_reason: `stop`, `length`, `context`, or empty where the question could not be asked).
     """
     asked = list(questions)
     prompts = [_prompt(partner, question) for question in asked]
     fitting = [place for place, ids in enumerate(prompts) if ids]
     settings = SamplingSettings(temperature=0.0, max_new_tokens=max_new_tokens)
-    answers = generate(
+    generated = generate(
         partner.model,
         [prompts[place] for place in fitting],
         settings,
@@ -94,29 +100,40 @@ def exact_match(
         batch_size=batch_size,
         progress=progress,
     )
-    said = [""] * len(asked)
-    for place, answer in zip(fitting, answers, strict=True):
-        said[place] = partner.tokenizer.decode(answer.ids)
-    right = [is_right(question, text) for question, text in zip(asked, said, strict=True)]
-    groups: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
-    for question, fine in zip(asked, right, strict=True):
-        for label, value in question.labels.items():
-            groups[label][value].append(fine)
-    wrong = [
-        {"prompt": question.messages[-1].content, "expected": question.expected, "said": text}
-        for question, text, fine in zip(asked, said, right, strict=True)
-        if not fine
+    given = dict(zip(fitting, generated, strict=True))
+    found = [
+        _answer(question, partner.tokenizer.decode(given[place].ids), given[place].stop_reason)
+        if place in given
+        else _answer(question, "", "")
+        for place, question in enumerate(asked)
     ]
+    groups: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    for question, each in zip(asked, found, strict=True):
+        for label, value in question.labels.items():
+            groups[label][value].append(each["right"])
+    wrong = [{name: each[name] for name in ("prompt", "expected", "said")} for each in found if not each["right"]]
     return {
         "questions": len(asked),
         "not_asked": len(asked) - len(fitting),
-        "exact_match": sum(right) / len(asked) if asked else None,
+        "exact_match": sum(each["right"] for each in found) / len(asked) if asked else None,
         "by": {
             label: {
-                value: {"questions": len(hits), "exact_match": sum(hits) / len(hits)} for value, hits in found.items()
+                value: {"questions": len(hits), "exact_match": sum(hits) / len(hits)} for value, hits in values.items()
             }
-            for label, found in groups.items()
-            if len(found) <= 20
+            for label, values in groups.items()
+            if len(values) <= 20
         },
         "wrong": wrong[:10],
+        **({"answers": found} if answers else {}),
+    }
+
+
+def _answer(question: Question, said: str, stop_reason: str) -> dict[str, Any]:
+    return {
+        "row": question.row,
+        "prompt": question.messages[-1].content,
+        "expected": question.expected,
+        "said": said,
+        "right": is_right(question, said),
+        "stop_reason": stop_reason,
     }

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from engine.errors import UserError
-from engine.generation.sampling import SamplingSettings, choose, penalise
+from engine.generation.sampling import SamplingSettings, choose, distribution, draw, penalise
 from engine.model.cache import KVCache
 from engine.model.transformer import Transformer
 from engine.randomness import derive_seed
@@ -21,6 +22,11 @@ class Generated:
     stop_reason: str
 
 
+Observer = Callable[[Sequence[int], Tensor, Tensor, Tensor], None]
+"""Sees each step before it is yielded: the rows, their new tokens [rows], the model's logits and the probabilities that
+were drawn from, both [rows, vocabulary]."""
+
+
 @torch.no_grad()
 def stream(
     model: Transformer,
@@ -28,6 +34,7 @@ def stream(
     settings: SamplingSettings,
     stop_ids: Iterable[int],
     numbers: Sequence[int] | None = None,
+    observe: Observer | None = None,
 ) -> Iterator[list[tuple[int, int, str]]]:
     """Generates for all prompts at once.
 
@@ -40,6 +47,7 @@ def stream(
         settings: How to sample.
         stop_ids: A row ends at any of these.
         numbers: The number of each row; 0, 1, 2 … if not given.
+        observe: What is drawn does not depend on whether somebody looks.
 
     Yields:
         After each step (row, token, stop_reason) for every row that was still alive; stop_reason is empty while the
@@ -68,9 +76,16 @@ def stream(
         tokens = torch.tensor(flat, device=weight.device)
         hidden = model(tokens, cache.positions(counts), cache.attention(counts))
         ends = torch.tensor(np.cumsum(counts) - 1, device=weight.device)
-        logits = penalise(model.logits(hidden[ends]).float(), [seen[row] for row in alive], settings.repetition_penalty)
+        logits = model.logits(hidden[ends]).float()
+        penalised = penalise(logits, [seen[row] for row in alive], settings.repetition_penalty)
         uniforms = torch.tensor([dice[row].random() for row in alive], dtype=torch.float64)
-        flat = choose(logits, settings, uniforms).tolist()
+        if observe is None:
+            flat = choose(penalised, settings, uniforms).tolist()
+        else:
+            probabilities = distribution(penalised, settings)
+            drawn = draw(probabilities, uniforms)
+            observe(alive, drawn, logits, probabilities)
+            flat = drawn.tolist()
         said: list[tuple[int, int, str]] = []
         for row, token in zip(alive, flat, strict=True):
             seen[row].append(token)

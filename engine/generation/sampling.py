@@ -1,52 +1,13 @@
 """How the next token is chosen from the logits."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from engine.errors import UserError
+from engine.generation.settings import GREEDY, SamplingSettings
 
-
-@dataclass(frozen=True)
-class SamplingSettings:
-    """How to sample.
-
-    Attributes:
-        temperature: 0 takes the most probable token; 1 samples from the model's distribution.
-        top_k: Only the k most probable tokens; 0: all.
-        top_p: Only the most probable tokens that together reach this probability; 1: all.
-        min_p: Only tokens at least this fraction as probable as the most probable; 0: all.
-        repetition_penalty: Logits of tokens already in the text are divided (if positive) or multiplied by it
-            (CTRL, arXiv 1909.05858, section 4.1); 1: none.
-        max_new_tokens: How many tokens at most.
-        seed: Where the randomness comes from.
-    """
-
-    temperature: float = 0.8
-    top_k: int = 0
-    top_p: float = 0.95
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    max_new_tokens: int = 256
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        limits = [
-            ("temperature", self.temperature >= 0, "0 or more"),
-            ("top_k", self.top_k >= 0, "0 or more"),
-            ("top_p", 0 < self.top_p <= 1, "above 0, at most 1"),
-            ("min_p", 0 <= self.min_p < 1, "from 0, below 1"),
-            ("repetition_penalty", self.repetition_penalty > 0, "above 0"),
-            ("max_new_tokens", self.max_new_tokens >= 1, "1 or more"),
-        ]
-        for name, fits, wanted in limits:
-            if not fits:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be {wanted}", where=name)
-
-
-GREEDY = SamplingSettings(temperature=0.0)
+__all__ = ["GREEDY", "SamplingSettings", "choose", "distribution", "draw", "penalise"]
 
 
 def penalise(logits: Tensor, seen: Sequence[Sequence[int]], penalty: float) -> Tensor:
@@ -65,8 +26,11 @@ def distribution(logits: Tensor, settings: SamplingSettings) -> Tensor:
     """The probabilities that are sampled from, (rows, vocabulary) in float32.
 
     After the temperature come the cuts, top-k, top-p (arXiv 1904.09751) and min-p (arXiv 2407.01082), in this order,
-    as in transformers.
+    as in transformers. At temperature 0 everything lies on the most probable token.
     """
+    if settings.temperature == 0:
+        best = logits.argmax(dim=-1, keepdim=True)
+        return torch.zeros(logits.shape, device=logits.device).scatter(-1, best, 1)
     logits = logits.float() / settings.temperature
     if settings.top_k and settings.top_k < logits.shape[-1]:
         floor = logits.topk(settings.top_k, dim=-1).values[:, -1:]
@@ -89,11 +53,21 @@ def choose(logits: Tensor, settings: SamplingSettings, uniforms: Tensor) -> Tens
     Args:
         logits: Shape (rows, vocabulary).
         settings: How.
-        uniforms: One number in [0, 1) a row, float64 on the CPU; the token is where the cumulative distribution passes
-            it. In float32 numbers just below 1 would become 1, which no distribution passes.
+        uniforms: See `draw`.
     """
     if settings.temperature == 0:
         return logits.argmax(dim=-1)
-    cumulative = distribution(logits, settings).cpu().double().cumsum(dim=-1)
+    return draw(distribution(logits, settings), uniforms)
+
+
+def draw(probabilities: Tensor, uniforms: Tensor) -> Tensor:
+    """One token a row, shape (rows,): where the cumulative distribution passes the row's number.
+
+    Args:
+        probabilities: Shape (rows, vocabulary).
+        uniforms: One number in [0, 1) a row, float64 on the CPU. In float32 numbers just below 1 would become 1, which
+            no distribution passes.
+    """
+    cumulative = probabilities.cpu().double().cumsum(dim=-1)
     wanted = uniforms[:, None] * cumulative[:, -1:]
     return (cumulative <= wanted).sum(dim=-1)

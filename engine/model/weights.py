@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,6 +11,7 @@ from torch import Tensor
 
 from engine.errors import CheckpointError
 from engine.model.config import ModelConfig
+from engine.model.hf_config import read_json
 from engine.model.transformer import Transformer
 
 
@@ -119,18 +118,3 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
             f"holds more than weights: {', '.join(others[:4])}", where=str(path), hint="give the weights file itself"
         )
     return dict(state)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A file that holds a JSON object.
-
-    Raises:
-        CheckpointError: It cannot be read, or holds something else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"cannot be read: {error}", where=str(path)) from error
-    if not isinstance(content, dict):
-        raise CheckpointError("is not a JSON object", where=str(path))
-    return content

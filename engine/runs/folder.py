@@ -5,16 +5,16 @@ import os
 import re
 import shutil
 import socket
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engine.errors import CheckpointError, UserError
-from engine.runs.events import CheckpointSaved, Event, Finished, Resumed, Step, from_line, to_line
+from engine.runs.events import Event, Finished
+from engine.runs.history import clean_history, read_events
 from engine.settings.places import runs_folder
 from engine.settings.suggest import nearest
 
@@ -190,82 +190,15 @@ def _holder(lock_file: Path) -> str:
         return "by another process"
 
 
-def read_events(path: Path) -> list[Event]:
-    """Every readable event of a file, in order."""
-    if not path.exists():
-        return []
-    with path.open("rb") as file:
-        return [event for line in file if (event := from_line(line)) is not None]
-
-
-def clean_history(events: list[Event]) -> list[Event]:
-    """Drops what a `resumed` took back: what was said after its checkpoint was saved, and ends that were not the end.
-
-    A run that was killed between a checkpoint and its event has no such mark; the numbers of the steps decide then.
-    """
-    kept: list[Event] = []
-    for event in events:
-        if isinstance(event, Resumed):
-            marks = [
-                place
-                for place, old in enumerate(kept)
-                if isinstance(old, CheckpointSaved) and old.step == event.from_step
-            ]
-            kept = kept[: marks[-1] + 1] if marks else kept
-            kept = [old for old in kept if getattr(old, "step", 0) <= event.from_step and not isinstance(old, Finished)]
-        kept.append(event)
-    return kept
-
-
-class EventWriter:
-    """Appends events to a run's file; each line is whole before the next begins, whichever thread speaks."""
-
-    def __init__(self, run: RunFolder) -> None:
-        self._lock = threading.Lock()
-        self._file = run.events.open("ab+", buffering=0)
-        size = self._file.seek(0, os.SEEK_END)
-        self._torn = False
-        if size:
-            self._file.seek(size - 1)
-            self._torn = self._file.read(1) != b"\n"
-
-    def __call__(self, event: Event) -> None:
-        line = (to_line(event) + "\n").encode("utf-8", errors="backslashreplace")
-        with self._lock:
-            data = b"\n" + line if self._torn else line
-            self._torn = True
-            while data:  # a disk that fills takes a part of a line and refuses the rest
-                data = data[self._file.write(data) :]
-            self._torn = False
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class EventTail:
-    """Reads a run's events as they are written, from the beginning; call `drain` as often as you like."""
-
-    def __init__(self, run: RunFolder) -> None:
-        self._path, self._offset = run.events, 0
-
-    def drain(self) -> list[Event]:
-        """The events that came since the last call."""
-        if not self._path.exists():
-            return []
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            data = file.read()
-        whole = data.rfind(b"\n") + 1
-        self._offset += whole
-        return [event for line in data[:whole].splitlines() if (event := from_line(line)) is not None]
-
-
 def list_runs() -> list[RunFolder]:
     """All runs, the newest first."""
     root = runs_folder()
     paths = root.iterdir() if root.is_dir() else ()
-    found = [RunFolder(path) for path in paths if _NAME.fullmatch(path.name) and (path / "resolved.json").exists()]
-    return sorted(found, key=lambda run: run.resolved.stat().st_mtime, reverse=True)
+    found = []
+    for run in (RunFolder(path) for path in paths if _NAME.fullmatch(path.name)):
+        with suppress(OSError):  # no run, or deleted meanwhile
+            found.append((run.resolved.stat().st_mtime, run))
+    return [run for _, run in sorted(found, key=lambda entry: entry[0], reverse=True)]
 
 
 def find_run(reference: str) -> RunFolder:
@@ -341,13 +274,3 @@ def free_name(base: str) -> str:
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", base).strip("-.") or "run"
     names = [plain, *(f"{plain}-{number}" for number in range(2, 100_000))]
     return next(name for name in names if not (runs_folder() / name).exists())
-
-
-def metrics_of(events: list[Event]) -> dict[str, list[tuple[int, float]]]:
-    """Every metric's curve: (step, value) in order of steps."""
-    curves: dict[str, list[tuple[int, float]]] = {}
-    for event in events:
-        if isinstance(event, Step) or event.type == "evaluated":
-            for name, value in event.metrics.items():  # type: ignore[attr-defined]
-                curves.setdefault(name, []).append((event.step, value))  # type: ignore[attr-defined]
-    return curves

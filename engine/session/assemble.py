@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 
-from engine.model.config import ModelConfig, YaRN
 from engine.model.families import load_pretrained
 from engine.model.transformer import Transformer
 from engine.randomness import derive_seed
 from engine.runs.folder import RunFolder
-from engine.settings.model import ModelSettings
+from engine.session.shape import model_config, stretched
 from engine.settings.profile import Settings
 from engine.settings.registry import StageInfo
 from engine.text.cache import CacheRequest, load_samples
@@ -22,37 +21,12 @@ from engine.text.store import SampleStore
 from engine.text.tokenizer import Tokenizer
 
 
-def model_config(shape: ModelSettings, vocab_size: int) -> ModelConfig:
-    """The model that the settings describe."""
-    return ModelConfig(
-        vocab_size=vocab_size,
-        hidden_size=shape.hidden_size,
-        num_hidden_layers=shape.num_hidden_layers,
-        num_attention_heads=shape.num_attention_heads,
-        num_key_value_heads=shape.num_key_value_heads,
-        head_dim=shape.resolved_head_dim,
-        intermediate_size=shape.resolved_intermediate_size,
-        max_position_embeddings=shape.max_position_embeddings,
-        rope_theta=shape.rope_theta,
-        rope_scaling=_stretched(shape),
-        rms_norm_eps=shape.rms_norm_eps,
-        qk_norm=shape.qk_norm,
-        attention_bias="qkv" if shape.attention_bias else "none",
-        tie_word_embeddings=shape.tie_word_embeddings,
-        dropout=shape.dropout,
-    )
-
-
-def _stretched(shape: ModelSettings) -> YaRN | None:
-    return YaRN(shape.rope_scaling_factor, shape.rope_scaling_length) if shape.rope_scaling_factor > 1 else None
-
-
 def build_model(settings: Settings) -> Transformer:
     """The start checkpoint's model, or random weights that are a function of the seed."""
     shape = settings.model
     if settings.data.start_from:
         loaded = load_pretrained(settings.data.start_from)
-        scaling = loaded.config.rope_scaling or _stretched(shape)
+        scaling = loaded.config.rope_scaling or stretched(shape)
         model = Transformer(replace(loaded.config, dropout=shape.dropout, rope_scaling=scaling))
         model.load_state_dict(loaded.state_dict())
         return model

@@ -22,10 +22,10 @@ from engine.runs.folder import (
     restore_replaced,
 )
 from engine.session.assemble import build_model, compile_model, encode_settings, implementation, load_data
-from engine.session.decide import FALLBACKS
+from engine.session.decide import decide, unmet
 from engine.session.environment import check_disk, check_environment, environment_of, tokenizer_fingerprint
 from engine.session.report import Listener, Reporter, explained
-from engine.session.request import TrainRequest, settings_of
+from engine.session.request import TrainRequest, requested
 from engine.settings.places import runs_folder
 from engine.settings.profile import Settings, load_profile
 from engine.stages.context import StageContext
@@ -46,7 +46,8 @@ def begin(request: TrainRequest) -> RunFolder:
         UserError: The request cannot be carried out; no folder is left behind.
     """
     profile = load_profile(request.profile)
-    settings = settings_of(request, profile)
+    asked = requested(request, profile)
+    settings = decide(asked)
     environment = environment_of(settings)
     name = request.name or free_name(profile.name)
     check_name(name)
@@ -58,7 +59,7 @@ def begin(request: TrainRequest) -> RunFolder:
             shutil.copytree(settings.data.tokenizer, run.tokenizer, ignore=_only_tokenizer)
             environment["tokenizer_fingerprint"] = tokenizer_fingerprint(run)
         run.environment.write_text(json.dumps(environment, indent=1, ensure_ascii=False), encoding="utf-8")
-        resolved = {"profile": profile.name, **settings.to_json()}
+        resolved = {"profile": profile.name, "unmet": unmet(asked, settings), **settings.to_json()}
         run.resolved.write_text(json.dumps(resolved, indent=1, ensure_ascii=False), encoding="utf-8")
     except BaseException as error:
         restore_replaced(run)
@@ -88,7 +89,8 @@ def carry_out(
         EngineError: It failed; the event `finished` says why, and the last checkpoint is whole. A resume that is
             refused leaves the run as it was.
     """
-    settings = Settings.from_json(run.read_json(run.resolved))
+    resolved = run.read_json(run.resolved)
+    settings = Settings.from_json(resolved)
     interrupt = interrupt or threading.Event()
     inbox = Inbox(run.control, interrupt, fresh=not resume)  # before the lock shows that someone listens
     with run.lock():
@@ -102,6 +104,8 @@ def carry_out(
                     return _train_tokenizer(run, settings, emit)
                 if resume:
                     _announce_resume(run, emit, differing)
+                for name in resolved.get("unmet", []):
+                    emit.warn(f"{name}_adjusted", f"{name} = {settings.values()[name]}: {settings.origins[name]}")
                 summary = _train_model(run, settings, emit, inbox)
         finally:
             emit.close()
@@ -192,9 +196,6 @@ def _train_model(run: RunFolder, settings: Settings, emit: Reporter, inbox: Inbo
     """Puts the parts together, restores the newest checkpoint if there is one, and trains."""
     training = settings.training
     threads, device = set_threads(training.num_threads), pick_device(training.device)
-    for name, origin in FALLBACKS.items():
-        if settings.origins[name] == origin:
-            emit.warn(f"{name}_adjusted", f"{name} = {settings.values()[name]}: {origin}")
     tokenizer = Tokenizer.load(run.tokenizer)
     store = _checked_data(run, settings, tokenizer, emit, inbox)
     model = build_model(settings).to(device.torch_device)

@@ -1,60 +1,50 @@
-"""What is settled before a run and written down: device, threads, precision, compilation, vocabulary."""
+"""What is settled before a run and written down: device, threads, precision, compilation."""
 
 from typing import Any
 
 import torch
 
-from engine.errors import UserError
 from engine.model.config import num_parameters
 from engine.process import cores
-from engine.session.assemble import model_config
+from engine.session.shape import model_config
 from engine.settings.profile import Settings
-from engine.text.tokenizer import Tokenizer
 from engine.training.device import Device, pick_device, pick_dtype
 
 _ADJUSTED = "adjusted: "
-NO_BFLOAT16 = f"{_ADJUSTED}bfloat16 was asked for, this device computes it in software"
-NO_COMPILER = f"{_ADJUSTED}no compiler works here"
-FALLBACKS = {"dtype": NO_BFLOAT16, "compile": NO_COMPILER}
-"""Settings that may have become something else than was asked for, with the origin that says so."""
+_MAY_FAIL = ("dtype", "compile")
+"""Settings that a device may not be able to give."""
 
 
 def decide(settings: Settings) -> Settings:
-    """Settles what the profile leaves open.
+    """Settles what only the device can tell.
 
     Raises:
         UserError: What was asked for cannot be.
     """
-    training = settings.training
-    tokenizer = Tokenizer.load(settings.data.tokenizer)
-    vocab_size = settings.model.vocab_size or tokenizer.vocab_size
-    if vocab_size < tokenizer.vocab_size:
-        raise UserError(
-            f"vocab_size is {vocab_size}, the tokenizer has {tokenizer.vocab_size} tokens",
-            where="vocab_size",
-            hint="leave vocab_size out",
-        )
-    if settings.data.max_seq_len > settings.model.max_position_embeddings:
-        raise UserError(
-            f"max_seq_len is {settings.data.max_seq_len}, the model reads at most "
-            f"{settings.model.max_position_embeddings} tokens (max_position_embeddings)",
-            where="max_seq_len",
-            hint=f"--set max_seq_len={settings.model.max_position_embeddings}",
-        )
+    if "training" not in settings.sections:
+        return settings
+    training, vocab_size = settings.training, settings.model.vocab_size
+    assert vocab_size is not None
     device = pick_device(training.device)
     dtype = pick_dtype(training.dtype, device, sum(num_parameters(model_config(settings.model, vocab_size)).values()))
+    in_software = "bfloat16 was asked for, this device computes it in software"
     decided: dict[str, tuple[Any, str]] = {
-        "vocab_size": (vocab_size, f"{_ADJUSTED}the tokenizer's"),
-        "device": (str(device.torch_device), f"{_ADJUSTED}found here"),
-        "dtype": (dtype, f"{_ADJUSTED}what this device has" if training.dtype == "auto" else NO_BFLOAT16),
-        "num_threads": (training.num_threads or cores(), f"{_ADJUSTED}all cores"),
-        "compile": (training.compile and can_compile(device), NO_COMPILER),
+        "device": (str(device.torch_device), "found here"),
+        "dtype": (dtype, "what this device has" if training.dtype == "auto" else in_software),
+        "num_threads": (training.num_threads or cores(), "all cores"),
+        "compile": (training.compile and can_compile(device), "no compiler works here"),
     }
     values = settings.values()
-    for name, (value, origin) in decided.items():
+    for name, (value, reason) in decided.items():
         if values[name] != value:
-            settings = settings.replace({name: value}, origin)
+            settings = settings.replace({name: value}, f"{_ADJUSTED}{reason}")
     return settings
+
+
+def unmet(asked: Settings, decided: Settings) -> list[str]:
+    """The settings that became something else than was asked for."""
+    before, after = asked.values(), decided.values()
+    return [name for name in _MAY_FAIL if before.get(name, "auto") not in ("auto", after.get(name))]
 
 
 def can_compile(device: Device) -> bool:

@@ -13,7 +13,7 @@ import torch
 from engine.errors import CheckpointError, UserError
 from engine.model.config import num_parameters
 from engine.runs.folder import RunFolder
-from engine.session.assemble import model_config
+from engine.session.shape import model_config
 from engine.settings.profile import Settings
 from engine.text.cache import data_fingerprint
 from engine.text.tokenizer import Tokenizer

@@ -10,7 +10,8 @@ import torch
 
 from engine.errors import EngineError, OutOfMemory
 from engine.runs.events import Event, Finished, Progress, Resumed, Sampled, Warned
-from engine.runs.folder import EventWriter, RunFolder
+from engine.runs.folder import RunFolder
+from engine.runs.history import EventWriter
 
 Listener = Callable[[Event], None]
 

@@ -1,4 +1,4 @@
-"""What a user asks for, and the settings that follow from it."""
+"""What a user asks for, and the settings that follow from it. Torch is loaded only where it is needed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,17 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
-from engine.model.config import ModelConfig
-from engine.model.families import read_config
 from engine.references import checkpoint_folder, data_file, tokenizer_folder
-from engine.session.decide import decide
-from engine.settings.profile import Profile, Settings, parse_assignments, resolve
+from engine.runs.folder import check_name
+from engine.session.shape import shape_settings
+from engine.settings.places import runs_folder
+from engine.settings.profile import Profile, Settings, load_profile, parse_assignments, resolve
 from engine.text.tokenizer import Tokenizer
-
-_INHERITED = (
-    "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "intermediate_size",
-    "vocab_size", "max_position_embeddings", "rope_theta", "rms_norm_eps", "qk_norm", "tie_word_embeddings",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,8 +37,39 @@ class TrainRequest:
     overwrite: bool = False
 
 
+def check_request(request: TrainRequest) -> Settings:
+    """Checks a request as far as that goes without torch, so that a dialog can ask while it is filled in.
+
+    What is left for the beginning of the run: the shape of the checkpoint that it starts from and what contradicts it,
+    the device, and whether the data's rows can be used.
+
+    Returns:
+        The settings with names replaced by the places they stand for; a checkpoint's shape is not among them.
+
+    Raises:
+        EngineError: The run could not be started.
+    """
+    profile = load_profile(request.profile)
+    if request.name:
+        check_name(request.name)
+        if not request.overwrite and (runs_folder() / request.name).exists():
+            raise UserError(f"run {request.name} exists already", where="--name", hint="choose another name")
+    return requested(request, profile)
+
+
 def settings_of(request: TrainRequest, profile: Profile) -> Settings:
-    """The settings of a request: names replaced by the places they stand for, everything open decided.
+    """The settings of a request: names replaced by the places they stand for, everything open decided. Loads torch.
+
+    Raises:
+        UserError: The request cannot be carried out.
+    """
+    from engine.session.decide import decide
+
+    return decide(requested(request, profile))
+
+
+def requested(request: TrainRequest, profile: Profile) -> Settings:
+    """The settings that a request asks for; what only the device can tell is still open.
 
     Raises:
         UserError: The request cannot be carried out.
@@ -65,9 +91,8 @@ def settings_of(request: TrainRequest, profile: Profile) -> Settings:
         return _with_places(settings, places)
     if values["from"]:
         start = checkpoint_folder(values["from"])
-        shape = _shape_settings(read_config(start))
-        settings = resolve(profile, user, shape, values["from"])
         places |= {"from": str(start), "tokenizer": str(_same_tokenizer(user.get("tokenizer", ""), start))}
+        settings = resolve(profile, user, shape_settings(start), values["from"])
     elif values["tokenizer"]:
         places["tokenizer"] = str(tokenizer_folder(values["tokenizer"]))
     else:
@@ -76,13 +101,34 @@ def settings_of(request: TrainRequest, profile: Profile) -> Settings:
             where="tokenizer",
             hint="add --tokenizer DIR (engine tokenizer train makes one), or --from a checkpoint, which brings its own",
         )
-    return decide(_with_places(settings, places))
+    return _with_vocabulary(_with_places(settings, places))
 
 
 def _with_places(settings: Settings, places: Mapping[str, Any]) -> Settings:
     """Names replaced by the paths they stand for; the origins stay."""
     for name, value in places.items():
         settings = settings.replace({name: value}, settings.origins[name])
+    return settings
+
+
+def _with_vocabulary(settings: Settings) -> Settings:
+    """The tokenizer's vocabulary where none is asked for; refuses sizes that do not fit together."""
+    tokens, length = Tokenizer.load(settings.data.tokenizer).vocab_size, settings.model.max_position_embeddings
+    if settings.model.vocab_size is None:
+        settings = settings.replace({"vocab_size": tokens}, "adjusted: the tokenizer's")
+    elif settings.model.vocab_size < tokens:
+        raise UserError(
+            f"vocab_size is {settings.model.vocab_size}, the tokenizer has {tokens} tokens",
+            where="vocab_size",
+            hint="leave vocab_size out",
+        )
+    if settings.data.max_seq_len > length:
+        raise UserError(
+            f"max_seq_len is {settings.data.max_seq_len}, the model reads at most {length} tokens "
+            "(max_position_embeddings)",
+            where="max_seq_len",
+            hint=f"--set max_seq_len={length}",
+        )
     return settings
 
 
@@ -96,13 +142,3 @@ def _same_tokenizer(reference: str, start: Path) -> Path:
             hint=f"leave --tokenizer out: {start} brings its own",
         )
     return start
-
-
-def _shape_settings(config: ModelConfig) -> dict[str, Any]:
-    """What a run inherits from a checkpoint; a position code that is not stretched yet may be stretched now."""
-    shape = {name: getattr(config, name) for name in _INHERITED}
-    if config.rope_scaling is not None:
-        shape["rope_scaling_factor"] = float(config.rope_scaling.factor)
-        shape["rope_scaling_length"] = config.rope_scaling.original_max_position_embeddings
-    # biases everywhere are Llama's and Qwen3's affair: the checkpoint's own shape is built, whatever stands here
-    return shape | {"attention_bias": config.attention_bias == "qkv"}

@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from types import MappingProxyType, NoneType
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
+
+_LIMITS = ("ge", "gt", "le", "lt")
 
 
 def setting(
@@ -59,11 +63,19 @@ class SettingInfo:
     minimum: float | None
     maximum: float | None
     choices: tuple[str, ...]
+    optional: bool
+    """Whether it may be left unset, so that it follows from others."""
+    above: bool
+    """Whether the minimum itself is excluded."""
+    below: bool
+    """Whether the maximum itself is excluded."""
 
 
-def describe_section(name: str, section: type[Section]) -> dict[str, SettingInfo]:
+@cache
+def describe_section(name: str, section: type[Section]) -> Mapping[str, SettingInfo]:
     """The settings of a section by the name that profiles use."""
-    return {info.name: info for info in (_describe(name, field, of) for field, of in section.model_fields.items())}
+    described = (_describe(name, field, of) for field, of in section.model_fields.items())
+    return MappingProxyType({info.name: info for info in described})
 
 
 def _describe(section: str, field_name: str, field: FieldInfo) -> SettingInfo:
@@ -71,21 +83,19 @@ def _describe(section: str, field_name: str, field: FieldInfo) -> SettingInfo:
     assert isinstance(extra, Mapping)
     answers = extra["answers"]
     assert isinstance(answers, Mapping)
-    bounds: dict[str, float] = {}
-    for limit in field.metadata:
-        for key, kind in (("ge", "minimum"), ("gt", "minimum"), ("le", "maximum"), ("lt", "maximum")):
-            value = getattr(limit, key, None)
-            if value is not None:
-                bounds[kind] = value
+    limits = {key: value for of in field.metadata for key in _LIMITS if (value := getattr(of, key, None)) is not None}
     choices = getattr(field.annotation, "__args__", ()) if "Literal" in str(field.annotation) else ()
     return SettingInfo(
         name=str(field.serialization_alias or field_name),
         section=section,
         type=_type_name(field.annotation),
         default=field.get_default(call_default_factory=True),
-        minimum=bounds.get("minimum"),
-        maximum=bounds.get("maximum"),
+        minimum=limits.get("gt", limits.get("ge")),
+        maximum=limits.get("lt", limits.get("le")),
         choices=tuple(str(choice) for choice in choices if choice is not None),
+        optional=NoneType in get_args(field.annotation),
+        above="gt" in limits,
+        below="lt" in limits,
         **{key: str(answers[key]) for key in ("controls", "high", "low", "start", "unit")},
     )
 

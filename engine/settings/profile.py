@@ -1,7 +1,8 @@
 """Profiles: settings in TOML, with the origin of every value.
 
 A profile has a `stage`, a `title`, perhaps an `extends`, and settings. A setting's name is unique within its stage, so
-it may stand at the top or in the table of its section; `--set name=value` uses the same bare names.
+it may stand at the top or in the table of its section; `--set name=value` uses the same bare names. `"unset"` takes a
+parent's value back where a setting may be left open.
 """
 
 import json
@@ -23,6 +24,7 @@ from engine.settings.registry import StageInfo, find_stage
 from engine.settings.suggest import nearest
 from engine.settings.tokenizer import TokenizerSettings
 from engine.settings.training import TrainingSettings
+from engine.settings.values import UNSET, explained, find_setting, parse_value
 
 _HEAD = ("stage", "title", "extends")
 
@@ -37,6 +39,10 @@ class Profile:
     values: dict[str, tuple[Any, str]]
     source: str
     """The TOML text as it was given."""
+    extends: str = ""
+    """The profile whose values it begins with, as `load_profile` takes it."""
+    path: Path | None = None
+    """Where it can be changed; None: it came with the program."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,7 @@ def list_profiles() -> list[str]:
     """All profile names: the built-in ones and the user's own."""
     own = user_profiles()
     mine = [path.relative_to(own).with_suffix("").as_posix() for path in sorted(own.rglob("*.toml"))]
-    return [*built_in_profiles(), *mine]
+    return [*dict.fromkeys((*built_in_profiles(), *mine))]
 
 
 def load_profile(reference: str | Path) -> Profile:
@@ -131,7 +137,25 @@ def load_profile(reference: str | Path) -> Profile:
 def _load(reference: str, seen: tuple[str, ...]) -> Profile:
     if reference in seen:
         raise ProfileError(f"profiles extend each other in a circle: {' → '.join((*seen, reference))}")
-    name, text, place = _find(reference)
+    name, text, place, path = _find(reference)
+    return read_profile(text, name, place=place, path=path, seen=(*seen, reference))
+
+
+def read_profile(
+    text: str, name: str, *, place: str = "", path: Path | None = None, seen: tuple[str, ...] = ()
+) -> Profile:
+    """Reads a profile's TOML text, with what it extends.
+
+    Args:
+        text: The TOML text.
+        name: The profile's name, for the origins of its values.
+        place: Where the text stands: for errors, and for a parent that is named by a path beside it.
+        path: The file, where it may be changed.
+        seen: The profiles on the way here, each of which extends the next.
+
+    Raises:
+        ProfileError: As `load_profile`.
+    """
     try:
         raw = tomli.loads(text)
     except tomli.TOMLDecodeError as error:
@@ -140,44 +164,43 @@ def _load(reference: str, seen: tuple[str, ...]) -> Profile:
         if not isinstance(raw.get(key, ""), str):
             raise ProfileError(f"{key} must be a text", where=f"{place}: {key}")
     base: Profile | None = None
-    if "extends" in raw:
-        parent = raw["extends"]
+    parent = raw.get("extends", "")
+    if parent:
         near = Path(place).parent / parent
-        base = _load(str(near) if near.suffix == ".toml" and near.is_file() else parent, (*seen, reference))
+        parent = str(near) if near.suffix == ".toml" and near.is_file() else parent
+        base = _load(parent, seen)
     stage = find_stage(raw["stage"]) if "stage" in raw else (base.stage if base else None)
     if stage is None:
         raise ProfileError("the profile names no stage", where=place, hint='add a line such as stage = "sft"')
     values = {key: entry for key, entry in base.values.items() if key in stage.settings} if base else {}
     for key, value in _flatten(raw, stage, place):
         values[key] = (value, f"profile {name}")
-    return Profile(name, stage, str(raw.get("title", "")), values, text)
+    return Profile(name, stage, str(raw.get("title", "")), values, text, parent, path)
 
 
-def _find(reference: str) -> tuple[str, str, str]:
-    """The name, the text and the place of a profile."""
-    path = Path(reference).expanduser()
+def _find(reference: str) -> tuple[str, str, str, Path | None]:
+    """The name, the text and the place of a profile, and its file if it is the user's."""
+    path, name = Path(reference).expanduser(), reference
     if path.suffix == ".toml" and not path.is_file():
         raise ProfileError(
             f"there is no profile file {reference!r}", hint="engine profile list shows the built-in ones"
         )
     if path.is_file():
-        candidate: Any = path
         name = path.stem
     else:
-        own = user_profiles() / f"{reference}.toml"
-        candidate = own if own.is_file() else resources.files("profiles").joinpath(*f"{reference}.toml".split("/"))
-        name = reference
-        if not candidate.is_file():
-            hint = nearest(reference, list_profiles()) or "engine profile list shows them"
-            raise ProfileError(f"there is no profile {reference!r}", hint=hint)
+        path = user_profiles() / f"{reference}.toml"
+    own = path if path.is_file() else None
+    candidate: Any = own or resources.files("profiles").joinpath(*f"{reference}.toml".split("/"))
+    if not candidate.is_file():
+        hint = nearest(reference, list_profiles()) or "engine profile list shows them"
+        raise ProfileError(f"there is no profile {reference!r}", hint=hint)
     try:
-        return name, candidate.read_text(encoding="utf-8"), str(candidate)
+        return name, candidate.read_text(encoding="utf-8"), str(candidate), own
     except (OSError, UnicodeDecodeError) as error:
         raise ProfileError(f"the profile cannot be read: {error}", where=str(candidate)) from error
 
 
 def _flatten(raw: Mapping[str, Any], stage: StageInfo, place: str) -> Iterator[tuple[str, Any]]:
-    known = stage.settings
     seen: set[str] = set()
     for key, value in raw.items():
         if key in _HEAD:
@@ -186,15 +209,13 @@ def _flatten(raw: Mapping[str, Any], stage: StageInfo, place: str) -> Iterator[t
         if key in stage.sections and isinstance(value, dict):
             pairs = [(name, inner, key) for name, inner in value.items()]
         for name, inner, section in pairs:
-            if name not in known:
-                hint = nearest(name, known) or f"engine profile show {stage.name} lists them"
-                raise ProfileError(f"unknown setting {name!r} for stage {stage.name}", where=place, hint=hint)
-            if section and known[name].section != section:
-                raise ProfileError(f"{name!r} belongs in [{known[name].section}], not in [{section}]", where=place)
+            info = find_setting(stage, name, place)
+            if section and info.section != section:
+                raise ProfileError(f"{name!r} belongs in [{info.section}], not in [{section}]", where=place)
             if name in seen:
                 raise ProfileError(f"{name!r} stands twice", where=place)
             seen.add(name)
-            yield name, inner
+            yield name, None if inner == UNSET and info.optional else inner
 
 
 def parse_assignments(assignments: tuple[str, ...], stage: StageInfo) -> dict[str, Any]:
@@ -209,20 +230,8 @@ def parse_assignments(assignments: tuple[str, ...], stage: StageInfo) -> dict[st
         name = name.strip()
         if not equals:
             raise ProfileError(f"--set {assignment!r} has no '='", hint="write --set name=value")
-        if name not in stage.settings:
-            hint = nearest(name, stage.settings)
-            raise ProfileError(f"unknown setting {name!r} for stage {stage.name}", where=f"--set {name}", hint=hint)
-        values[name] = _parse_value(text.strip(), stage.settings[name].type)
+        values[name] = parse_value(text, find_setting(stage, name, f"--set {name}"))
     return values
-
-
-def _parse_value(text: str, type_name: str) -> Any:
-    if type_name in ("str", "choice"):
-        return text.strip("\"'")
-    try:
-        return tomli.loads(f"value = {text}")["value"]
-    except tomli.TOMLDecodeError:
-        return text
 
 
 def resolve(
@@ -265,14 +274,6 @@ def build(stage: StageInfo, values: Mapping[str, tuple[Any, str]]) -> Settings:
         try:
             sections[key] = kind.model_validate(given)
         except ValidationError as error:
-            first = error.errors()[0]
-            name = str(first["loc"][0]) if first["loc"] else ""
-            message = first["msg"].removeprefix("Value error, ")
-            if name:
-                message = f"{name} = {json.dumps(values[name][0], ensure_ascii=False, default=str)}: {message}"
-            origin = values[name][1] if name in values else ""
-            place = f"--set {name}" if origin == "user" else f"{origin}: {name}" if origin else f"[{key}]"
-            hint = f"start from: {known[name].start}" if name in known else ""
-            raise ProfileError(message, where=place, hint=hint) from error
+            raise explained(error, key, values, stage) from error
     origins = {name: values[name][1] if name in values else "default" for name in known}
     return Settings(stage, sections, origins)

@@ -1,6 +1,9 @@
 """The ladder of stages: what each is for, what it reads, what it starts from and what it reports."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
 
 from engine.errors import ProfileError
 from engine.settings.data import DataSettings
@@ -42,10 +45,11 @@ class StageInfo:
     train_on: str = "all"
     """Which tokens are trained: `all`, or the `assistant`'s."""
 
-    @property
-    def settings(self) -> dict[str, SettingInfo]:
+    @cached_property
+    def settings(self) -> Mapping[str, SettingInfo]:
         """All settings of the stage by name; a name stands in one section only."""
-        return {name: info for key, of in self.sections.items() for name, info in describe_section(key, of).items()}
+        described = (describe_section(key, of) for key, of in self.sections.items())
+        return MappingProxyType({name: info for section in described for name, info in section.items()})
 
 
 _SUPERVISED: dict[str, type[Section]] = {"model": ModelSettings, "data": DataSettings, "training": TrainingSettings}

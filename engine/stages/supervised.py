@@ -17,7 +17,7 @@ from engine.model.config import matmul_flops_per_token
 from engine.model.families import load_pretrained, save_pretrained
 from engine.objectives.cross_entropy import linear_cross_entropy
 from engine.stages.context import StageContext
-from engine.text.batching import Batch, Indices, Sampler, make_batch, split_rows
+from engine.text.batching import Batch, Indices, Sampler, fill_batches, split_rows
 from engine.text.records import Message
 from engine.text.store import token_byte_lengths
 from engine.training.batch import to_device
@@ -87,6 +87,10 @@ class Supervised:
         )
         return {"loss": Term(total)}
 
+    def parts(self, batch: Batch) -> Iterator[Batch]:
+        """Its documents."""
+        return batch.documents()
+
     def evaluate(self) -> Evaluation:
         """Loss and bits per byte of the held-out rows, and answers to fixed prompts."""
         metrics = held_out_loss(
@@ -132,19 +136,9 @@ class Supervised:
     def _held_out_batches(self) -> Iterator[Batch]:
         """Validation rows, as many tokens at a time as in training."""
         room = self.settings.training.batch_size * self.settings.data.max_seq_len
-        waiting: list[int] = []
-        tokens = 0
-        for index in self._held_out.tolist():
-            length = int(self._store.lengths[index])
-            if waiting and tokens + length > room:
-                self._inbox.hurry()
-                yield make_batch(self._store, np.array(waiting), slots=tokens)
-                waiting, tokens = [], 0
-            waiting.append(index)
-            tokens += length
-        self._inbox.hurry()
-        if waiting:
-            yield make_batch(self._store, np.array(waiting), slots=tokens)
+        for batch in fill_batches(self._store, self._held_out.tolist(), room):
+            self._inbox.hurry()
+            yield batch
 
     def _say(self) -> list[Said]:
         prompts = self._prompts()

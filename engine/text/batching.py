@@ -5,7 +5,9 @@ Micro-batches only split that set, so a smaller batch with more accumulation see
 """
 
 from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +39,13 @@ class Batch:
     rows: NDArray[np.int64]
     slots: int
 
+    def documents(self) -> Iterator["Batch"]:
+        """Every document as a batch of its own."""
+        for number, (first, last) in enumerate(pairwise(self.cu_seqlens.tolist())):
+            bounds = np.array([0, last - first])
+            ids, weights = self.input_ids[first:last], self.loss_weights[first:last]
+            yield Batch(ids, weights, bounds, self.rows[number : number + 1], last - first)
+
 
 def make_batch(store: SampleStore, documents: Indices, slots: int) -> Batch:
     """Gathers documents of a store into a flat batch."""
@@ -48,6 +57,21 @@ def make_batch(store: SampleStore, documents: Indices, slots: int) -> Batch:
         rows=store.columns["rows"][documents],
         slots=slots,
     )
+
+
+def fill_batches(store: SampleStore, documents: Iterable[int], room: int) -> Iterator[Batch]:
+    """Documents in the order given, up to `room` tokens at a time; a longer one has a batch to itself."""
+    waiting: list[int] = []
+    tokens = 0
+    for document in documents:
+        length = int(store.lengths[document])
+        if waiting and tokens + length > room:
+            yield make_batch(store, np.array(waiting), slots=tokens)
+            waiting, tokens = [], 0
+        waiting.append(document)
+        tokens += length
+    if waiting:
+        yield make_batch(store, np.array(waiting), slots=tokens)
 
 
 def split_rows(keys: NDArray[np.float64], val_fraction: float) -> tuple[Indices, Indices]:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from engine.errors import EngineError
@@ -25,6 +25,7 @@ from engine.training.precision import Precision
 from engine.training.stage import Stage
 from engine.training.state import LoopState, Stopwatch, Window
 from engine.training.update import Outcome, Updater
+from engine.training.watch import Watch
 
 _PAUSE_POLL = 0.1
 
@@ -65,7 +66,8 @@ class Loop:
         directions = {metric.name: metric.direction for metric in stage.settings.stage.metrics}
         self._better = directions[stage.best_metric]
         self._log_interval = self._settings.log_interval
-        self._watch = Stopwatch()
+        self._clock = Stopwatch()
+        self._watch = Watch(self.total_steps, falling=directions.get("loss") == -1)
         self._stop = False
         self._saved_at = -1
 
@@ -82,6 +84,7 @@ class Loop:
         self._precision.load_state(state["scaler"])
         self.stage.load_state(state["stage"])
         self._saved_at = self.state.step
+        self._watch.replay(self._run.history())  # its warnings were given then
 
     def train(self) -> str:
         """Runs to the end, or until it is told to stop.
@@ -92,7 +95,7 @@ class Loop:
         Raises:
             EngineError: Too many non-finite steps in a row, or a checkpoint could not be written.
         """
-        self._watch = Stopwatch()
+        self._clock = Stopwatch()
         try:
             while True:
                 self._do_what_is_due()
@@ -140,6 +143,7 @@ class Loop:
         state.last |= {"loss": outcome.loss}
         if outcome.non_finite:
             self._complain(outcome)
+        self._warn(self._watch.step(state.step, outcome.loss, sum(each.trained for each in outcome.measures)))
         if state.step % self._log_interval == 0 or state.step == self.total_steps:
             self._report(outcome)
 
@@ -158,7 +162,7 @@ class Loop:
 
     def _report(self, outcome: Outcome) -> None:
         state, scaler = self.state, self._precision.scaler
-        state.window.seconds += self._watch.lap()
+        state.window.seconds += self._clock.lap()
         metrics = {
             "loss": outcome.loss,
             **(outcome.terms if len(outcome.terms) > 1 else {}),
@@ -172,17 +176,21 @@ class Loop:
         state.seconds += state.window.seconds
         state.window = Window()
         epoch = self.stage.epoch(state.round + 1)
-        self._emit(Step(step=state.step, epoch=epoch, tokens=state.tokens, metrics=metrics))
+        event = Step(step=state.step, epoch=epoch, tokens=state.tokens, metrics=metrics)
+        self._emit(event)
+        self._warn(self._watch.report(event))
 
     def _evaluate(self) -> None:
         """Measures and asks; a new best is saved."""
         state = self.state
-        with self._watch.stopped():
+        with self._clock.stopped():
             result = self.stage.evaluate()
         state.evaluated_at = state.step
         state.last |= result.metrics
         if result.metrics:
-            self._emit(Evaluated(step=state.step, metrics=result.metrics))
+            event = Evaluated(step=state.step, metrics=result.metrics)
+            self._emit(event)
+            self._warn(self._watch.evaluation(event))
         for said in result.said:
             self._emit(Sampled(step=state.step, prompt=said.prompt, text=said.text, stop_reason=said.stop_reason))
         value = result.metrics.get(self.stage.best_metric, math.nan)
@@ -190,15 +198,19 @@ class Loop:
             state.best, state.best_step = value, state.step
             self._save()
 
+    def _warn(self, warnings: Iterable[Warned]) -> None:
+        for warning in warnings:
+            self._emit(warning)
+
     def _save(self) -> None:
         """Writes a checkpoint of the boundary that the run stands at; what went bad may not displace a good one."""
         state, began = self.state, time.monotonic()
         if not self._update.weights_finite():
             self._emit(Warned(name="weights_not_finite", message="no checkpoint was saved", step=state.step))
             return
-        state.window.seconds += self._watch.lap()
+        state.window.seconds += self._clock.lap()
         best = None if state.best_step < 0 else state.best_step
-        with self._watch.stopped():
+        with self._clock.stopped():
             path = save_checkpoint(
                 self._run,
                 state.step,
@@ -233,7 +245,7 @@ class Loop:
             self._stop = self._stop or self._inbox.interrupt.is_set()
             if self._stop or not paused:
                 return
-            with self._watch.stopped():
+            with self._clock.stopped():
                 time.sleep(_PAUSE_POLL)
 
     def _commands(self) -> Iterator[Command]:

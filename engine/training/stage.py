@@ -1,6 +1,6 @@
 """What a stage is to the loop."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -92,6 +92,10 @@ class Stage(Protocol):
     def measure(self, batch: Any) -> Measures: ...
 
     def loss(self, batch: Any) -> dict[str, Term]: ...
+
+    def parts(self, batch: Any) -> Iterable[Any]:
+        """A micro-batch as micro-batches of one row each. Where its loss is not finite, the loop asks for theirs."""
+        ...
 
     def evaluate(self) -> Evaluation: ...
 

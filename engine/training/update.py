@@ -102,8 +102,8 @@ class Updater:
             self._precision.scaler.step(self.optimizer)
         self._precision.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        guilty = [each for each, values in zip(measures, local, strict=True) if not math.isfinite(values[""])]
-        rows = sorted({int(row) for each in guilty or measures for row in each.rows}) if what else []
+        guilty = [batch for batch, values in zip(batches, local, strict=True) if not math.isfinite(values[""])]
+        rows = self._rows(self._bad_parts(guilty) or guilty or batches) if what else []
         return Outcome(loss, totals, rate, norm, measures, math.isfinite(loss + norm), what, rows)
 
     def _backward(self, step: int, index: int, batch: Any, counts: dict[str, float]) -> dict[str, Tensor]:
@@ -117,6 +117,20 @@ class Updater:
         loss = torch.stack(parts).sum()
         self._precision.backward(loss)
         return {"": loss.detach(), **{name: value.detach() for name, value in values.items()}}
+
+    @torch.no_grad()
+    def _bad_parts(self, batches: Sequence[Any]) -> list[Any]:
+        """The rows of these micro-batches whose own loss is not finite; none where only their sum is too large."""
+        found = []
+        for part in (part for batch in batches for part in self._stage.parts(batch)):
+            with self._precision.autocast():
+                terms = self._stage.loss(part).values()
+            if not all(bool(torch.isfinite(term.sum)) for term in terms if term.coefficient):
+                found.append(part)
+        return found
+
+    def _rows(self, batches: Sequence[Any]) -> list[int]:
+        return sorted({int(row) for batch in batches for row in self._stage.measure(batch).rows})
 
     def _non_finite(self, loss: float, norm: float) -> str:
         if not math.isfinite(loss):

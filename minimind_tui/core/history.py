@@ -27,7 +27,17 @@ from minimind_tui.core.figures import metric as metric_text
 from minimind_tui.core.figures import number, share
 from minimind_tui.core.series import Series
 
+VALIDATION = "val_"
+"""How the names of the metrics begin that validation measures."""
+
 INFO, WARNING, ERROR = "info", "warning", "error"
+
+
+LEVELS = (INFO, WARNING, ERROR)
+"""From the least to the most serious."""
+
+NON_FINITE = "non_finite_step"
+"""The name under which steps that were left out count among the warnings."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,16 @@ class Line:
     text: str
 
 
+@dataclass(frozen=True)
+class Alert:
+    """A named warning: what it said last, at which step, and how often it has come."""
+
+    name: str
+    message: str
+    step: int
+    count: int = 1
+
+
 class RunHistory:
     """Gathers a run's events into curves, progress, log and samples.
 
@@ -46,7 +66,9 @@ class RunHistory:
         version: Grows with every change.
         status: `starting`, `preparing`, `running`, `paused`, `stopping`, or the end: `done`, `stopped`, `failed`.
         curves: Every metric's curve by name.
-        log, samples: In the order in which they came.
+        log, samples, saved: In the order in which they came; `saved` are the checkpoints.
+        alerts: Named warnings and steps that were left out, by name.
+        unseen: Those of them that the user has not dismissed.
     """
 
     def __init__(self) -> None:
@@ -58,6 +80,9 @@ class RunHistory:
         self.step, self.epoch, self.tokens = 0, 0.0, 0
         self.log: list[Line] = []
         self.samples: list[Sampled] = []
+        self.saved: list[CheckpointSaved] = []
+        self.alerts: dict[str, Alert] = {}
+        self.unseen: dict[str, Alert] = {}
         self._banked, self._since = 0.0, 0.0
         self._last_time = 0.0
         self._pace: deque[tuple[float, int]] = deque(maxlen=40)
@@ -81,9 +106,14 @@ class RunHistory:
             return self.prepared
         return min(1.0, self.step / self.total) if self.total else 0.0
 
-    def elapsed(self, now: float | None = None) -> float:
-        """Seconds that the run has worked, the time between its sessions left out."""
-        end = self._last_time if self.over else (now or time.time())
+    def elapsed(self, now: float | None = None, *, alive: bool = True) -> float:
+        """Seconds that the run has worked, the time between its sessions left out.
+
+        Args:
+            now: The time, by default the clock's.
+            alive: Whether it goes on; one that was killed worked until it last said something.
+        """
+        end = self._last_time if self.over or not alive else (now or time.time())
         return self._banked + (max(0.0, end - self._since) if self._since else 0.0)
 
     def seconds_left(self) -> float | None:
@@ -99,6 +129,29 @@ class RunHistory:
         known = [metric for metric in stage.metrics if metric.name in self.curves] if stage else []
         names = {metric.name for metric in known}
         return known + [Metric(name, name.replace("_", " ")) for name in self.curves if name not in names]
+
+    def leading(self) -> list[Metric]:
+        """The metrics that say what was learnt: those with a direction that validation measures, and their validation.
+
+        A stage that validates nothing leads with all that have a direction.
+        """
+        directed = [metric for metric in self.metrics() if metric.direction]
+        stage = STAGES.get(self.started.stage) if self.started else None
+        names = {metric.name for metric in stage.metrics} if stage else set(self.curves)
+        held_out = [
+            metric for metric in directed if metric.name.startswith(VALIDATION) or VALIDATION + metric.name in names
+        ]
+        return held_out or directed
+
+    @property
+    def saved_step(self) -> int | None:
+        """The step of the newest checkpoint."""
+        return self.saved[-1].step if self.saved else None
+
+    def mark_seen(self) -> None:
+        """The user has seen all warnings so far."""
+        self.unseen = {}
+        self.version += 1
 
     def value(self, name: str) -> float | None:
         """The newest value of a metric."""
@@ -173,16 +226,26 @@ class RunHistory:
 
     @_take.register
     def _(self, event: CheckpointSaved) -> None:
+        self.saved.append(event)
         self._say(event, f"step {event.step:,}: checkpoint saved{', the best so far' if event.best else ''}")
 
     @_take.register
     def _(self, event: NonFiniteStep) -> None:
         rows = ", ".join(map(str, event.rows[:8]))
         self._say(event, f"step {event.step:,}: {event.what} is not finite, skipped (rows {rows})", ERROR)
+        self._alert(NON_FINITE, f"{event.what} was not finite, the step was skipped (rows {rows})", event.step)
 
     @_take.register
     def _(self, event: Warned) -> None:
         self._say(event, f"{event.name}: {event.message}", WARNING)
+        self._alert(event.name, event.message, event.step)
+
+    def _alert(self, name: str, message: str, step: int) -> None:
+        name = clean(name, newlines=False)
+        before = self.alerts.pop(name, None)  # the newest stands last
+        self.unseen.pop(name, None)
+        count = before.count + 1 if before else 1
+        self.alerts[name] = self.unseen[name] = Alert(name, clean(message, newlines=False), step, count)
 
     @_take.register
     def _(self, event: ControlAcknowledged) -> None:
@@ -203,6 +266,7 @@ class RunHistory:
         for curve in self.curves.values():
             curve.drop_after(event.from_step)
         self.samples = [sample for sample in self.samples if sample.step <= event.from_step]
+        self.saved = [saved for saved in self.saved if saved.step <= event.from_step]
         self._pace.clear()
         self._say(event, f"resumed from step {event.from_step:,}")
 

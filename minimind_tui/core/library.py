@@ -1,45 +1,14 @@
 """All runs at a glance, and what the ladder says to do next. Torch-free and without Textual."""
 
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from engine.errors import EngineError
-from engine.runs.events import Finished, RunStarted
+from engine.runs.delete import disk_use
 from engine.runs.folder import RunFolder, list_runs
-from engine.settings.registry import STAGES, Metric, StageInfo
-from minimind_tui.core.history import RunHistory
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """One run of the list.
-
-    Attributes:
-        stage: The name of its stage.
-        metric, best: The stage's leading metric and its best value, None while there is none.
-        checkpoints: Steps that have a whole checkpoint.
-        best_step: The step of the best checkpoint.
-    """
-
-    run: RunFolder
-    stage: str
-    profile: str
-    state: str
-    step: int
-    total: int
-    metric: Metric | None
-    best: float | None
-    checkpoints: tuple[int, ...]
-    best_step: int | None
-
-    @property
-    def name(self) -> str:
-        return self.run.name
-
-    @property
-    def can_resume(self) -> bool:
-        """Whether it ended before its last step and nobody runs it."""
-        return self.state in ("stopped", "failed", "interrupted")
+from engine.runs.summary import Digest, RunSummary
+from engine.settings.registry import STAGES, StageInfo
 
 
 @dataclass(frozen=True)
@@ -52,70 +21,36 @@ class Rung:
 
 
 class Library:
-    """Reads the runs' folders; a run whose events have not grown is not read again."""
+    """Reads the runs' folders; what has not changed is not read again. Any thread may ask."""
 
     def __init__(self) -> None:
-        self._known: dict[RunFolder, tuple[int, RunSummary]] = {}
+        self._lock = threading.Lock()
+        self._known: dict[RunFolder, Digest] = {}
+        self._sizes: dict[RunFolder, tuple[object, int]] = {}
 
     def runs(self) -> list[RunSummary]:
-        """All runs, the newest first; folders that cannot be read are left out."""
-        found = []
-        for run in list_runs():
-            try:
-                found.append(self._summary(run))
-            except (EngineError, OSError):
-                continue
-        return found
+        """All runs, the one that spoke last first; folders that cannot be read are left out."""
+        with self._lock:
+            self._known = {run: self._known.get(run) or Digest(run) for run in list_runs()}
+            found = []
+            for digest in self._known.values():
+                try:
+                    found.append(digest.read())
+                except (EngineError, OSError):
+                    continue
+        return sorted(found, key=lambda summary: summary.said, reverse=True)
 
-    def _summary(self, run: RunFolder) -> RunSummary:
-        size = run.events.stat().st_size if run.events.exists() else 0
-        known = self._known.get(run)
-        if known and known[0] == size and known[1].state not in ("running", "interrupted"):
-            return known[1]
-        summary = summarise(run)
-        self._known[run] = size, summary
-        return summary
-
-
-def summarise(run: RunFolder) -> RunSummary:
-    """Reads a run's folder.
-
-    Raises:
-        EngineError: It cannot be read.
-    """
-    resolved = run.read_json(run.resolved)
-    events = run.history()
-    history = RunHistory()
-    history.feed(events)
-    stage = STAGES.get(str(resolved.get("stage", "")))
-    metric, best = _leading(stage, history) if stage else (None, None)
-    end = events[-1] if events else None
-    state = end.status if isinstance(end, Finished) else "running" if run.is_running() else "interrupted"
-    totals = [event.total_steps for event in events if isinstance(event, RunStarted)]
-    return RunSummary(
-        run=run,
-        stage=str(resolved.get("stage", "")),
-        profile=str(resolved.get("profile", "")),
-        state=state,
-        step=history.step,
-        total=totals[-1] if totals else 0,
-        metric=metric,
-        best=best,
-        checkpoints=tuple(run.checkpoint_steps()),
-        best_step=run.best_step(),
-    )
-
-
-def _leading(stage: StageInfo, history: RunHistory) -> tuple[Metric | None, float | None]:
-    """The first metric that has a direction and was reported, validation before training, and its best value."""
-    directed = [metric for metric in stage.metrics if metric.direction]
-    for metric in sorted(directed, key=lambda metric: not metric.name.startswith("val_")):
-        if metric.name in history.curves:
-            return metric, history.curves[metric.name].best(metric.direction)
-        value = history.finished.summary.get(metric.name) if history.finished else None
-        if isinstance(value, int | float):
-            return metric, float(value)
-    return None, None
+    def sizes(self, runs: Iterable[RunSummary]) -> dict[RunFolder, int]:
+        """Bytes on disk of each run; measured again when it has ended or has another checkpoint."""
+        found = {}
+        for summary in runs:
+            key = (summary.began, summary.state, summary.checkpoints)
+            known = self._sizes.get(summary.run)
+            if known is None or known[0] != key:
+                known = key, disk_use(summary.run)
+            found[summary.run] = known
+        self._sizes = found
+        return {run: size for run, (_, size) in found.items()}
 
 
 def stage_of(summary: RunSummary) -> StageInfo | None:

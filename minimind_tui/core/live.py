@@ -6,11 +6,14 @@ from pathlib import Path
 
 from engine.errors import EngineError, Interrupted
 from engine.runner import RunHandle, ThreadRun
+from engine.runs.events import CheckpointSaved, Event, Finished, NonFiniteStep, Warned
 from engine.runs.folder import RunFolder
 from minimind_tui.core.history import RunHistory
 
 _PROBE_SECONDS = 1.0
 """How often the lock of a run carried elsewhere is asked for."""
+_NEWS = (CheckpointSaved, NonFiniteStep, Warned, Finished)
+"""What a user may want to hear of while looking elsewhere."""
 
 
 class Live:
@@ -29,6 +32,7 @@ class Live:
         self._name = name
         self.detaching = False
         self._probed, self._alive = 0.0, True
+        self._since, self._news = time.time(), list[Event]()
 
     @property
     def run(self) -> RunFolder | None:
@@ -78,16 +82,33 @@ class Live:
 
     def drain(self) -> None:
         """Takes in what the run said since the last call."""
-        self.history.feed(self.handle.drain())
+        events = self.handle.drain()
+        self.history.feed(events)
+        self._news += [event for event in events if isinstance(event, _NEWS) and event.time >= self._since]
 
-    def send(self, command: str) -> None:
-        """Tells the run something; a stop reaches a run of this process also before its first step."""
-        if command == "stop" and isinstance(self.handle, ThreadRun):
-            self.handle.interrupt()
+    def news(self) -> list[Event]:
+        """What happened since the last call that is worth a toast; nothing from before it was watched."""
+        news, self._news = self._news, []
+        return news
+
+    def send(self, command: str, value: int | None = None) -> None:
+        """Tells the run something, see `engine.runs.control.COMMANDS`.
+
+        A stop reaches a run of this process also before its first step, when it does not listen to commands yet.
+        """
+        if isinstance(self.handle, ThreadRun) and command in ("stop", "stop_now"):
+            if command == "stop_now" or self.history.status != "running":
+                self.handle.interrupt()
+            else:
+                self._write(command)
             self.history.status = "stopping"
             self.history.version += 1
-        elif self.run is not None and self.run.path.is_dir():
-            self.handle.send(command)
+        else:
+            self._write(command, value)
+
+    def _write(self, command: str, value: int | None = None) -> None:
+        if self.run is not None and self.run.path.is_dir():
+            self.handle.send(command, value)
 
     def detach(self) -> EngineError | None:
         """Saves at a step boundary and hands the run to a process of its own; blocks until that has taken it.
@@ -104,14 +125,19 @@ class Live:
 
 
 def begin_thread(
-    profile: str, data: str = "", tokenizer: str = "", assignments: tuple[str, ...] = (), name: str = ""
+    profile: str,
+    data: str = "",
+    tokenizer: str = "",
+    assignments: tuple[str, ...] = (),
+    name: str = "",
+    start_from: str = "",
 ) -> Callable[[], Live]:
     """A new run in a thread of this process; calling the result loads torch, so it belongs into a worker."""
 
     def begin() -> Live:
         from engine.session import TrainRequest
 
-        request = TrainRequest(profile, data=data, tokenizer=tokenizer, assignments=assignments, name=name)
+        request = TrainRequest(profile, data, tokenizer, start_from, assignments, name)
         return Live(ThreadRun(request), name or profile)
 
     return begin

@@ -3,32 +3,74 @@
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from minimind_tui.core.figures import number
 from minimind_tui.core.series import Points
 
 AXIS = -1
-"""The role of axes and labels; curves have the roles 0, 1, 2 …"""
+"""The role of axes and labels; curves have roles from 0."""
 
 Row = list[tuple[str, int]]
 """Runs of text with their role."""
 
 _SGR = re.compile(r"\x1b\[([\d;]*)m")
 _LARGEST = 1e100
+_EDGES = "│┤"
 
 
-def draw(curves: Sequence[Points], width: int, height: int, *, log_y: bool = False) -> list[Row]:
+@dataclass(frozen=True)
+class Layer:
+    """A curve as it is drawn; a later one stands before an earlier one.
+
+    Attributes:
+        points: In order of steps; a non-finite value is a gap.
+        role: What it is painted as, see the widget.
+        sign: One cell of text that marks every point where there are few, else the newest only; empty: none.
+    """
+
+    points: Points
+    role: int = 0
+    sign: str = ""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Rows of cells, and where in them the curves lie.
+
+    Attributes:
+        left, columns: The first cell of the curves and how many there are; 0 columns where nothing is drawn.
+        first, last: The steps of the first and the last of these cells.
+    """
+
+    rows: list[Row]
+    left: int = 0
+    columns: int = 0
+    first: float = 0.0
+    last: float = 0.0
+
+    def step_at(self, column: int) -> float:
+        """The step of a column, counted from `left`."""
+        return self.first + (self.last - self.first) * column / max(1, self.columns - 1)
+
+    def column_of(self, step: float) -> int:
+        """The column of a step, within the drawing."""
+        share = (step - self.first) / (self.last - self.first) if self.last > self.first else 0.0
+        return math.floor(min(1.0, max(0.0, share)) * (self.columns - 1) + 0.5)
+
+
+def draw(layers: Sequence[Layer], width: int, height: int, *, log_y: bool = False) -> Drawing:
     """Draws curves into exactly `height` rows of `width` cells.
 
     Non-finite values, and values of 0 or less on a log axis, are gaps. Without a single value that can be shown, the
     rows are empty.
     """
-    usable = [[(x, _scaled(y, log_y)) for x, y in curve if math.isfinite(x)] for curve in curves]
-    values = [y for curve in usable for _, y in curve if y is not None]
-    steps = [x for curve in usable for x, y in curve if y is not None]
+    curves = [[(x, _scaled(y, log_y)) for x, y in layer.points if math.isfinite(x)] for layer in layers]
+    values = [y for curve in curves for _, y in curve if y is not None]
+    steps = [x for curve in curves for x, y in curve if y is not None]
     if not values or width < 8 or height < 3:
-        return [[(" " * width, AXIS)] for _ in range(height)]
+        return Drawing([[(" " * width, AXIS)] for _ in range(height)])
     low, high = _limits(min(values), max(values))
     left, right = min(steps), max(steps)
     if left == right:
@@ -43,17 +85,24 @@ def draw(curves: Sequence[Points], width: int, height: int, *, log_y: bool = Fal
     figure.ruler((0, 1), (0, 1)).pixel(grey)
     figure.ruler(0, 0).lim(left, right)
     figure.ruler(1, 0).lim(low, high)
-    rows = max(3, height // 2)
-    y_ticks = _log_ticks(low, high, rows) if log_y else _ticks(low, high, rows)
+    count = max(min(4, height - 2), height // 2)
+    y_ticks = _log_ticks(low, high, count) if log_y else _ticks(low, high, count)
     figure.ruler(1, 0).ticks(y_ticks, [_label(10**tick if log_y else tick) for tick in y_ticks])
     x_ticks = _ticks(left, right, max(2, width // 10), least=1.0)
     figure.ruler(0, 0).ticks(x_ticks, [_label(tick) for tick in x_ticks])
-    for role, curve in enumerate(usable):
-        colour = pixel((role, 0, 0))
+    for layer, curve in zip(layers, curves, strict=True):
+        colour = pixel((layer.role, 0, 0))
         _draw_curve(figure, curve, marker("braille", colour))
-        if role and len(curve) <= width // 3:
-            _draw_points(figure, curve, marker("●", colour))
-    return _rows(figure.build().string(), width, height)
+        if layer.sign:
+            _draw_signs(figure, curve, marker(layer.sign, colour), few=width // 3)
+    rows = _rows(figure.build().string(), width, height)
+    edge = next((place for place, cell in enumerate("".join(text for text, _ in rows[0])) if cell in _EDGES), -1)
+    return Drawing(rows, edge + 1, width - edge - 1, left, right)
+
+
+def load() -> None:
+    """Loads plotext, which takes a moment: call it from a thread before the first drawing."""
+    _plotext()
 
 
 def _plotext() -> tuple[Any, Any, Any]:
@@ -86,9 +135,11 @@ def _draw_curve(figure: Any, curve: Sequence[tuple[float, float | None]], marker
     figure.draw(signal)
 
 
-def _draw_points(figure: Any, curve: Sequence[tuple[float, float | None]], marker: Any) -> None:
+def _draw_signs(figure: Any, curve: Sequence[tuple[float, float | None]], marker: Any, few: int) -> None:
     """Marks the points of a curve that has few of them, such as the validations beside the training loss."""
     shown = [(x, y) for x, y in curve if y is not None]
+    if len(shown) > few:
+        shown = shown[-1:]
     if shown:
         figure.draw(figure.signal([x for x, _ in shown], [y for _, y in shown], marker=marker))
 
@@ -115,8 +166,12 @@ def _log_ticks(low: float, high: float, count: int) -> list[float]:
     decades = list(range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1))
     if len(decades) >= 3:
         return [float(exponent) for exponent in decades[:: -(-len(decades) // (count + 1))]]
-    values = _ticks(10**low, 10**high, count)
-    return [math.log10(value) for value in values if value > 0] or [low, high]
+    first, last = math.floor(low), math.ceil(high)
+    round_values = [digit * 10.0**exponent for exponent in range(first, last + 1) for digit in (1, 2, 5)]
+    inside = [math.log10(value) for value in round_values if low <= math.log10(value) <= high]
+    if 2 <= len(inside) <= count + 1:
+        return inside
+    return [math.log10(value) for value in _ticks(10**low, 10**high, count) if value > 0] or [low, high]
 
 
 def _label(value: float) -> str:

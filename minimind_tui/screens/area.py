@@ -8,6 +8,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Footer, Static
 
+import minimind_tui.resizing  # noqa: F401
 from minimind_tui.widgets.area_bar import AreaBar
 
 if TYPE_CHECKING:
@@ -44,9 +45,10 @@ class Area(Screen[None]):
         self.set_interval(0.5, self.update_bar)
 
     def update_bar(self) -> None:
-        """Shows how the app's own run stands."""
-        own = self.mini.own
-        bar = self.query_one(AreaBar)
+        """Shows how the app's own run stands; areas in the background leave it."""
+        if self not in self.mini.screen_stack:
+            return
+        own, bar = self.mini.own, self.query_one(AreaBar)
         if own is not None and own.alive:
             bar.show_run(own.name, own.state, own.history.fraction)
         else:

@@ -1,26 +1,28 @@
-"""Small dialogs: leaving with a live run, an error, help."""
+"""Small dialogs: leaving with a live run, a run that a crash left behind, an error, help."""
 
 from pathlib import Path
 from typing import ClassVar
 
+from rich.cells import cell_len
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import ActiveBinding, Binding, BindingType
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import ModalScreen, Screen
-from textual.widgets import Button, Static
+from textual.widgets import Button, Input, Static
 
 from engine.clean import clean
 from engine.errors import EngineError
+from minimind_tui.active_keys import Section, help_paragraphs, sections
+from minimind_tui.core.crash import Crash
 from minimind_tui.widgets.states import MUTED
 from minimind_tui.widgets.vim import VimScroll
 
 _BETWEEN_BUTTONS: list[BindingType] = [
-    Binding("left,h,up,k", "app.focus_previous", "Previous", show=False),
-    Binding("right,l,down,j", "app.focus_next", "Next", show=False),
+    Binding("left,h,up,k", "app.focus_previous", "Previous button", show=False, id="dialog.previous"),
+    Binding("right,l,down,j", "app.focus_next", "Next button", show=False, id="dialog.next"),
 ]
-
 
 _QUIT_TEXT = "Stopped, it can be resumed where it was. Detached, it goes on without this terminal."
 
@@ -30,9 +32,9 @@ class QuitDialog(ModalScreen[str]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *_BETWEEN_BUTTONS,
-        Binding("s", "answer('stop')", "Stop and save"),
-        Binding("d", "answer('detach')", "Keep running detached"),
-        Binding("escape,c,q", "answer('')", "Cancel"),
+        Binding("s", "answer('stop')", "Stop and save", id="dialog.stop"),
+        Binding("d", "answer('detach')", "Keep running detached", id="dialog.detach"),
+        Binding("escape,c,q", "answer('')", "Cancel", id="dialog.cancel"),
     ]
 
     def __init__(self, name: str) -> None:
@@ -58,10 +60,47 @@ class QuitDialog(ModalScreen[str]):
         self.dismiss(answer)
 
 
+class CrashDialog(ModalScreen[str]):
+    """A run that the app left behind: `resume`, `look`, or an empty answer for later."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *_BETWEEN_BUTTONS,
+        Binding("r", "answer('resume')", "Resume", id="dialog.resume"),
+        Binding("o", "answer('look')", "Look at it", id="dialog.look"),
+        Binding("escape,q", "answer('')", "Later", id="dialog.later"),
+    ]
+
+    def __init__(self, crash: Crash) -> None:
+        super().__init__()
+        self._crash = crash
+
+    def compose(self) -> ComposeResult:
+        name, step = clean(self._crash.run.name), self._crash.step
+        saved = f"It is saved up to step {step:,}." if step else "It had no checkpoint yet and begins anew."
+        with Vertical(classes="dialog") as dialog:
+            dialog.border_title = "The last start ended without a word"
+            yield Static(
+                Content(f"The app ended while {name} was training: killed, or the machine went down. {saved}")
+            )
+            yield Static(Content("\n".join(self._crash.hints)), classes="paragraph")
+            with Horizontal(classes="buttons"):
+                yield Button("(r) Resume", id="resume", variant="primary", compact=True)
+                yield Button("(o) Look at it", id="look", compact=True)
+                yield Button("Later", id="later", compact=True)
+
+    @on(Button.Pressed)
+    def _pressed(self, event: Button.Pressed) -> None:
+        self.dismiss("" if event.button.id == "later" else event.button.id or "")
+
+    def action_answer(self, answer: str) -> None:
+        """Ends the dialog."""
+        self.dismiss(answer)
+
+
 class ErrorDialog(ModalScreen[None]):
     """What went wrong, where, and what to do; the app lives on."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q", "dismiss", "Close")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q", "dismiss", "Close", id="dialog.close")]
 
     def __init__(self, error: EngineError, log: Path | None = None) -> None:
         super().__init__()
@@ -85,41 +124,73 @@ class ErrorDialog(ModalScreen[None]):
 
 
 class HelpDialog(ModalScreen[None]):
-    """The keys that work here, made from the active bindings."""
+    """The keys that work where one is, made from the active bindings, and a paragraph for each place.
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark,f1", "dismiss", "Close")]
+    Args:
+        screen: The screen below.
+        paragraph: What it says of itself.
+    """
 
-    def __init__(self, screen: Screen[object], paragraph: str) -> None:
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,question_mark,f1", "back", "Close", id="dialog.back"),
+        Binding("slash", "search", "Search", id="dialog.search"),
+    ]
+
+    def __init__(self, screen: Screen[object], paragraph: str = "") -> None:
         super().__init__()
-        self._text = _keys(screen)
-        self._paragraph = paragraph
+        self._sections = sections(screen)
+        self._paragraphs = [text for text in (paragraph, *help_paragraphs(screen)) if text]
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog -help") as dialog:
             dialog.border_title = "Keys"
-            dialog.border_subtitle = "escape closes"
+            dialog.border_subtitle = "/ searches · escape closes · right: ids for other keys (F2)"
+            yield Input(placeholder="search keys", id="search", compact=True)
             with VimScroll():
-                if self._paragraph:
-                    yield Static(Content(self._paragraph), classes="paragraph")
-                yield Static(self._text)
+                for text in self._paragraphs:
+                    yield Static(Content(text), classes="paragraph")
+                yield Static(_listed(self._sections, ""), id="keys")
+
+    def on_mount(self) -> None:
+        self.query_one("#search").display = False
+        self.query_one(VimScroll).focus()
+
+    def action_search(self) -> None:
+        """Opens the line to search in."""
+        search = self.query_one("#search", Input)
+        search.display = True
+        search.focus()
+
+    def action_back(self) -> None:
+        """Out of the search, then out of the dialog."""
+        search = self.query_one("#search", Input)
+        if not search.display:
+            self.dismiss()
+            return
+        search.value, search.display = "", False
+        self.query_one(VimScroll).focus()
+
+    @on(Input.Changed, "#search")
+    def _searched(self, event: Input.Changed) -> None:
+        for paragraph in self.query(".paragraph"):
+            paragraph.display = not event.value
+        self.query_one("#keys", Static).update(_listed(self._sections, event.value))
+
+    @on(Input.Submitted, "#search")
+    def _walk(self) -> None:
+        self.query_one(VimScroll).focus()
 
 
-def _keys(screen: Screen[object]) -> Content:
-    """A line a binding, the screen's own first: its keys, what it does, its id for the keymap."""
-    lines: dict[str, tuple[list[str], str, str]] = {}
-    for key, active in sorted(screen.active_bindings.items(), key=lambda entry: _rank(entry[1], screen)):
-        binding = active.binding
-        if binding.description and not binding.system:
-            keys = lines.setdefault(binding.action, ([], active.tooltip or binding.description, binding.id or ""))[0]
-            if (shown := screen.app.get_key_display(binding.with_key(key))) not in keys:
-                keys.append(shown)
-    width = max((len(" ".join(keys)) for keys, _, _ in lines.values()), default=0)
-    return Content("\n").join(
-        Content.assemble((f"{' '.join(keys):<{width}}  ", "$accent bold"), text, (f"  {id}", MUTED))
-        for keys, text, id in lines.values()
-    )
-
-
-def _rank(active: ActiveBinding, screen: Screen[object]) -> tuple[bool, int]:
-    """The app's own keys before the toolkit's, the screen's before those of every screen."""
-    return not active.binding.id, {screen: 0, screen.app: 1}.get(active.node, 2)
+def _listed(groups: list[Section], wanted: str) -> Content:
+    """A heading and a line a key; those that a search does not hit are left out."""
+    words = wanted.casefold().split()
+    width = max((cell_len(row.keys) for group in groups for row in group.rows), default=0)
+    lines: list[Content] = []
+    for group in groups:
+        rows = [row for row in group.rows if all(word in row.searched for word in words)]
+        if rows:
+            lines += [Content("")] * bool(lines) + [Content.styled(group.title, "bold $primary")]
+        for row in rows:
+            keys = row.keys + " " * (width - cell_len(row.keys))
+            lines.append(Content.assemble((f"{keys}  ", "$accent bold"), row.text, (f"  {row.id}", MUTED)))
+    return Content("\n").join(lines) if lines else Content.styled("no key does that here", MUTED)

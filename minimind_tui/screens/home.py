@@ -1,23 +1,38 @@
 """Home: the ladder, the runs, the machine, and what to do next."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import ClassVar
 
 from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.content import Content
+from textual.events import Resize
 from textual.widget import Widget
 from textual.widgets import DataTable, Static
 
+from engine.clean import clean
 from engine.cli.starter import LADDER
-from minimind_tui.core.library import Library, RunSummary, ladder, next_stage
+from engine.runs.summary import RunSummary
+from minimind_tui.core.library import ladder, next_stage
 from minimind_tui.core.machine import describe_machine
 from minimind_tui.screens.area import Area
+from minimind_tui.widgets.area_bar import AREAS
+from minimind_tui.widgets.file_dialog import FileDialog
 from minimind_tui.widgets.ladder import Ladder
 from minimind_tui.widgets.run_table import RunTable
 
 _REFRESH_SECONDS = 3.0
 _NO_RUNS = "Runs appear here as you start them.\n[b]s[/b] starts the starter world, [b]n[/b] lets you choose a profile."
+_COLUMNS = ("name", "stage", "state", "step", "best", "when")
+_FRAME = 3
+"""Rows of the table of runs that are no runs: its border and its head."""
+_FEWEST = 1
+
+
+def _key(area: str) -> str:
+    """The number key of an area."""
+    return f"[b]{list(AREAS).index(area) + 1}[/b]"
 
 
 class HomeScreen(Area):
@@ -25,29 +40,30 @@ class HomeScreen(Area):
 
     MODE = "home"
     HELP_TEXT = (
-        "The ladder shows every stage from raw text to a chat partner with its newest run; enter on a stage starts "
-        "one. The runs below are all that this machine has, also those of the command line; enter opens one."
+        "The ladder shows every stage from raw text to a chat partner with its newest run and that run's data; enter "
+        "on a stage starts one. Below stand the newest runs of this machine, also those of the command line; enter "
+        "opens one, and the Runs screen has them all."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "starter", "Starter ladder", tooltip="Train the starter world, stage by stage", id="home.starter"),
         Binding("n", "new_run", "New run", tooltip="Choose a profile and start a run", id="home.new_run"),
         Binding("r", "resume", "Resume", tooltip="Go on with the run under the cursor", id="home.resume"),
         Binding("c", "chat", "Chat", tooltip="Talk with the run under the cursor", id="home.chat"),
+        Binding("o", "open_data", "Open data", show=False, tooltip="Look at a data file", id="home.open_data"),
     ]
 
     def compose_body(self) -> Iterator[Widget]:
         yield Static("", id="next-step")
         yield Ladder(id="ladder")
-        yield RunTable(id="runs")
+        yield RunTable(_COLUMNS, id="runs")
         yield Static(Content.from_markup(_NO_RUNS), id="no-runs")
         yield Static("", id="machine")
 
     def on_mount(self) -> None:
-        super().on_mount()
-        self._library = Library()
         self._runs: list[RunSummary] = []
         self.query_one("#next-step").border_title = "Next"
         self.query_one("#machine").border_title = "Machine"
+        self.query_one(RunTable).border_title = "Newest runs"
         self.query_one("#no-runs").border_title = "Runs"
         self.query_one("#no-runs").display = False
         self.query_one(Ladder).show(ladder([]))
@@ -61,27 +77,42 @@ class HomeScreen(Area):
     def read_runs(self) -> None:
         """Reads the runs' folders in a thread and shows them."""
         if self.is_current or not self._runs:
-            self.app.call_from_thread(self._show, self._library.runs())
+            runs, machine = self.mini.library.runs(), describe_machine(self.mini.device)
+            self.app.call_from_thread(self._show, runs, machine)
 
-    def _show(self, runs: list[RunSummary]) -> None:
+    def _show(self, runs: list[RunSummary], machine: str) -> None:
         self._runs = runs
         self.query_one(Ladder).show(ladder(runs))
-        table = self.query_one(RunTable)
-        table.show(runs)
-        table.display, self.query_one("#no-runs").display = bool(runs), not runs
-        self.query_one("#machine", Static).update(Content(describe_machine(self.mini.device)))
+        self.query_one(RunTable).display, self.query_one("#no-runs").display = bool(runs), not runs
+        panel, (has, _, place) = self.query_one("#machine", Static), machine.partition("\n")
+        panel.update(Content(has))
+        panel.border_subtitle = Content(place)
         self.query_one("#next-step", Static).update(Content.from_markup(self._advice()))
+        self.call_after_refresh(self._show_newest)
         self.refresh_bindings()
+
+    def _show_newest(self) -> None:
+        """As many runs as there is room for; the Runs screen has them all."""
+        table = self.query_one(RunTable)
+        room = max(_FEWEST, table.outer_size.height - _FRAME)
+        table.show(self._runs[:room])
+        more = f"{room} of {len(self._runs)} · {list(AREAS).index('runs') + 1} shows all"
+        table.border_subtitle = more if len(self._runs) > room else f"{len(self._runs)}"
+
+    def on_resize(self, event: Resize) -> None:
+        self.call_after_refresh(self._show_newest)
 
     def _advice(self) -> str:
         own = self.mini.own
         if own is not None and own.alive:
-            return "A run goes on: press [b]2[/b] to watch it."
+            return f"A run goes on: press {_key('train')} to watch it."
         done = {run.stage for run in self._runs if run.state == "done"}
         if not self._runs:
             return "No runs yet. Press [b]s[/b] to train the starter world: tokenizer, pretrain, fine-tune, then chat."
         if any(run.state == "running" for run in self._runs):
             return "A run goes on as a process of its own: press [b]enter[/b] on it to watch it."
+        if self._runs[0].state == "interrupted":
+            return f"{clean(self._runs[0].name)} was interrupted: [b]tab[/b] to it and [b]r[/b] to go on with it."
         if self._starter_open():
             return "Press [b]s[/b] to go on with the starter world, or [b]n[/b] to start a run of your own."
         following = next_stage(done)
@@ -113,6 +144,8 @@ class HomeScreen(Area):
 
     @on(DataTable.RowHighlighted)
     def _moved(self) -> None:
+        steps = self.query_one(Ladder)
+        steps.border_subtitle = Content(steps.selected.stage.purpose) if steps.selected else ""
         self.refresh_bindings()
 
     def on_descendant_focus(self) -> None:
@@ -147,6 +180,16 @@ class HomeScreen(Area):
         """Goes on with the chosen run."""
         if (chosen := self._chosen()) is not None:
             self.mini.resume_run(chosen.run)
+
+    def action_open_data(self) -> None:
+        """Asks for a data file and shows it on the Data screen."""
+
+        def chosen(path: str | None) -> None:
+            if path:
+                self.mini.open_data(Path(path))
+
+        recent = self.mini.state.get("data.recent", list[str]())
+        self.app.push_screen(FileDialog(title="Open a data file", recent=recent, starter=True), chosen)
 
     def action_chat(self) -> None:
         """Talks with the chosen run, or with the newest that can."""

@@ -1,23 +1,34 @@
 """The ladder of stages, from raw text to a chat partner."""
 
 from collections.abc import Sequence
+from pathlib import PurePath
 
 from rich.text import Text
 
 from engine.clean import clean
-from minimind_tui.core.figures import metric as metric_text
-from minimind_tui.core.library import Rung, RunSummary
+from minimind_tui.core.library import Rung
+from minimind_tui.core.run_list import age, best_text
 from minimind_tui.widgets.states import cell_style, mark
 from minimind_tui.widgets.vim import VimTable
 
+_LABELS = ("", "stage", "newest run", "state", "best", "data", "when")
+_TITLES_FROM = 100
+"""From this many columns on stages have their titles; below, their short names."""
+
 
 class Ladder(VimTable):
-    """A row a stage: its mark, its newest run or what stands before one, and its best metric."""
+    """A row a stage: its mark, its newest run or what stands before one, and what this one has."""
+
+    HELP = (
+        "A row a stage, in the order in which a model is made: ✓ done, ● running, → what to do next, · not begun. "
+        "Enter starts a run of the stage, or shows the one that goes on; below the table stands what the stage is for."
+    )
 
     def on_mount(self) -> None:
         self.border_title = "Ladder"
         self.cursor_type, self.show_header = "row", True
         self._rungs: list[Rung] = []
+        self._texts: list[list[str]] = []
 
     @property
     def selected(self) -> Rung | None:
@@ -26,24 +37,33 @@ class Ladder(VimTable):
 
     def show(self, rungs: Sequence[Rung]) -> None:
         """Fills the rows; the cursor goes to the advised stage when that changes, and stays otherwise."""
-        if list(rungs) == self._rungs:
-            return
+        rows = [_row(rung, titles=self.app.size.width >= _TITLES_FROM) for rung in rungs]
+        texts = [[cell.plain for cell in row] for row in rows]
         row = self.cursor_row if _first(rungs) == _first(self._rungs) else _first(rungs)
         self._rungs = list(rungs)
-        self.fill(("", "stage", "newest run", "state", "best"), [_row(rung) for rung in rungs])
-        self.move_cursor(row=max(0, row))
+        if texts != self._texts:
+            self._texts = texts
+            self.fill(_LABELS, rows, spare=("when", "data", "best"))
+            self.move_cursor(row=max(0, row))
 
 
-def _row(rung: Rung) -> list[Text]:
+def _row(rung: Rung, *, titles: bool) -> list[Text]:
     newest, following = rung.newest, rung.advice == "next"
     advice = Text("next", "bold cyan") if following else Text(rung.advice, "dim")
+    title = Text(rung.stage.title if titles else rung.stage.name, "bold" if following else "")
     if newest is None:
-        sign, name, state, best = Text("→" if following else "·", "cyan"), advice, Text(""), Text("")
-    else:
-        style = cell_style(newest.state)
-        sign, state = Text(mark(newest.state), style), Text(newest.state, style)
-        name, best = Text(clean(newest.name, newlines=False)), Text(best_text(newest))
-    return [sign, Text(rung.stage.title, "bold" if following else ""), name, state, best]
+        return [Text(" → " if following else " · ", "cyan"), title, advice, *(Text("") for _ in range(4))]
+    style = cell_style(newest.state)
+    data = PurePath(newest.place("data")).name
+    return [
+        Text(f" {mark(newest.state)} ", style),
+        title,
+        Text(clean(newest.name, newlines=False)),
+        Text(clean(newest.state, newlines=False), style),
+        Text(best_text(newest)),
+        Text(clean(data, newlines=False)),
+        Text(age(newest.said)),
+    ]
 
 
 def _first(rungs: Sequence[Rung]) -> int:
@@ -51,11 +71,3 @@ def _first(rungs: Sequence[Rung]) -> int:
     running = [index for index, rung in enumerate(rungs) if rung.newest is not None and rung.newest.state == "running"]
     advised = [index for index, rung in enumerate(rungs) if rung.advice == "next"]
     return [*running, *advised, 0][0]
-
-
-def best_text(summary: RunSummary) -> str:
-    """The leading metric's best value with its title, the value first: it stays in sight where the title does not."""
-    if summary.metric is None or summary.best is None:
-        return "–"
-    short = summary.metric.title.replace("validation ", "val ")
-    return f"{metric_text(summary.best, summary.metric.unit)} {short}"

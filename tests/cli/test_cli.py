@@ -12,7 +12,8 @@ import pytest
 from engine.cli import main
 from engine.cli.show import print_table
 from engine.cli.train import _signals
-from engine.runs.folder import find_run, metrics_of
+from engine.runs.folder import find_run
+from engine.runs.history import metrics_of
 
 PEOPLE = ("Mira", "Jon", "Ana", "Leo", "Eva", "Tom", "Ida", "Max")
 JOBS = ("tailor", "baker", "sailor", "painter")
@@ -142,6 +143,18 @@ def test_inspect_shows_every_token(engine, talks, words):
     assert shown["truncated"] == 0 and shown["problems"] == []
     every = engine("data", "inspect", talks, "--row", 0, "--stage", "mid-train", "--tokenizer", words, "--json")
     assert every["trained"] == every["total"] - 1
+
+
+def test_inspect_takes_the_settings_that_make_samples(engine, talks, words):
+    options = ("data", "inspect", talks, "--tokenizer", words)
+    plain = engine(*options, "--json")
+    prompted = engine(*options, "--set", "system_prompt_ratio=1", "--set", "seed=5", "--json")
+    assert {token["role"] for token in plain["tokens"]} == {"user", "assistant"}
+    assert {token["role"] for token in prompted["tokens"]} == {"system", "user", "assistant"}
+    assert plain["trained"] == prompted["trained"]
+    assert plain["tokens"][0]["special"] and "nothing before it" in plain["tokens"][0]["why"]
+    _, err = engine(*options, "--set", "learning_rate=1", code=2)
+    assert "learning_rate is not used here" in err
 
 
 def test_inspect_shows_pairs_side_by_side(engine, words, tmp_path):

@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM
 
 from engine.errors import CheckpointError
 from engine.model.config import YaRN
-from engine.model.families import describe, load_pretrained, read_config, save_pretrained
+from engine.model.families import load_pretrained, save_pretrained
+from engine.model.hf_config import describe, read_config
 from engine.model.transformer import Transformer
 from tests.model.helpers import hidden_of, tiny
 

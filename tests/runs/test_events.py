@@ -2,7 +2,8 @@ import math
 from pathlib import Path
 
 from engine.runs.events import EVENTS, Audited, Evaluated, NonFiniteStep, Sampled, Step, event_table, from_line, to_line
-from engine.runs.folder import EventTail, EventWriter, RunFolder, read_events
+from engine.runs.folder import RunFolder
+from engine.runs.history import EventTail, EventWriter, read_events
 
 
 def test_round_trip() -> None:

@@ -4,16 +4,7 @@ import threading
 import pytest
 
 from engine.errors import CheckpointError, UserError
-from engine.runs.events import CheckpointSaved, Evaluated, Event, Finished, Resumed, Step, Warned
-from engine.runs.folder import RunFolder, clean_history, create_run, find_run, free_name, list_runs, metrics_of
-
-
-def _step(step: int, loss: float = 1.0) -> Step:
-    return Step(step=step, epoch=0.0, tokens=0, metrics={"loss": loss})
-
-
-def _saved(step: int) -> CheckpointSaved:
-    return CheckpointSaved(step=step, path="", best=False, seconds=0.0)
+from engine.runs.folder import RunFolder, create_run, find_run, free_name, list_runs
 
 
 def _run(name: str, best: int | None = None, steps: tuple[int, ...] = ()) -> RunFolder:
@@ -23,23 +14,6 @@ def _run(name: str, best: int | None = None, steps: tuple[int, ...] = ()) -> Run
         run.checkpoint(step).mkdir()
         (run.checkpoint(step) / "manifest.json").write_text(json.dumps({"step": step, "best_step": best}))
     return run
-
-
-def test_a_resume_takes_back_what_came_after_its_checkpoint() -> None:
-    events: list[Event] = [
-        _step(1), _step(2), Evaluated(step=2, metrics={}), _saved(2), Evaluated(step=2, metrics={"val_loss": 3.0}),
-        _step(3, 9.0), Warned(name="x", message="", step=3), Finished(status="failed", step=3),
-        Resumed(from_step=2), _step(3),
-    ]  # fmt: skip
-    kept = clean_history(events)
-    assert kept == [*events[:4], *events[8:]]
-    assert metrics_of(kept)["loss"] == [(1, 1.0), (2, 1.0), (3, 1.0)]
-
-
-def test_a_checkpoint_whose_event_was_never_written() -> None:
-    events: list[Event] = [_step(1), _step(2), _step(3), Resumed(from_step=2), _step(3), Resumed(from_step=0), _step(1)]
-    assert [event.step for event in clean_history(events[:5]) if isinstance(event, Step)] == [1, 2, 3]
-    assert [event.step for event in clean_history(events) if isinstance(event, Step)] == [1]
 
 
 def test_checkpoints_by_name() -> None:

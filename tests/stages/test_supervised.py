@@ -85,7 +85,7 @@ def test_the_next_stage_starts_from_the_weights_of_the_one_before(world: World) 
     run = begin(request("sft", world.talks, world.tokenizer, "second", start_from="first", **own))
     carry_out(run)
     assert losses(run)[0] < losses(fresh)[0] - 0.5
-    from engine.model.families import read_config
+    from engine.model.hf_config import read_config
 
     assert read_config(run.select("newest")) == read_config(first.select("newest"))
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.text.batching import Sampler, make_batch, pack, split_rows
+from engine.text.batching import Sampler, fill_batches, make_batch, pack, split_rows
 from engine.text.encode import Encoder, EncodeSettings
 from engine.text.records import Record
 from engine.text.store import SampleStore, collect
@@ -121,3 +121,27 @@ def test_the_split_is_by_key() -> None:
 def test_make_batch_of_one_document(store: SampleStore) -> None:
     batch = make_batch(store, np.array([5]), slots=64)
     assert batch.cu_seqlens.tolist() == [0, store.lengths[5]]
+
+
+def test_batches_are_filled_up_to_the_room(store: SampleStore) -> None:
+    lengths = store.lengths[:12].tolist()
+    room = max(lengths) + 5
+    batches = list(fill_batches(store, range(12), room))
+    assert np.concatenate([batch.input_ids for batch in batches]).tolist() == [
+        token for index in range(12) for token in store.ids(index).tolist()
+    ]
+    sizes = [len(batch.input_ids) for batch in batches]
+    assert max(sizes) <= room and len(sizes) > 1
+    firsts = [int(batch.cu_seqlens[1]) for batch in batches]  # none of them had room before
+    assert all(size + first > room for size, first in zip(sizes, firsts[1:], strict=False))
+    assert [len(batch.rows) for batch in fill_batches(store, range(3), 1)] == [1, 1, 1]
+    assert list(fill_batches(store, [], 100)) == []
+
+
+def test_a_batch_falls_apart_into_its_documents(store: SampleStore) -> None:
+    whole = make_batch(store, np.array([3, 0, 7]), slots=500)
+    for index, part in zip((3, 0, 7), whole.documents(), strict=True):
+        alone = make_batch(store, np.array([index]), slots=int(store.lengths[index]))
+        assert part.slots == alone.slots
+        for name in ("input_ids", "loss_weights", "cu_seqlens", "rows"):
+            assert getattr(part, name).tolist() == getattr(alone, name).tolist()

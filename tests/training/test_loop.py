@@ -201,6 +201,21 @@ def test_a_non_finite_step_is_left_out(world: World, monkeypatch: pytest.MonkeyP
     assert (state["step"], state["skipped"], state["non_finite"]) == (4, 1, 0)
 
 
+@pytest.mark.parametrize("packing", [False, True])
+def test_a_bad_row_is_named_alone(world: World, monkeypatch: pytest.MonkeyPatch, packing: bool) -> None:
+    """One row in a micro-batch of several has an infinite loss, every time it is computed."""
+    real, bad = Supervised.loss, 7
+
+    def loss(self: Supervised, batch: Any) -> dict[str, Term]:
+        terms = real(self, batch)
+        return {"loss": Term(terms["loss"].sum * float("inf"))} if bad in batch.rows else terms
+
+    monkeypatch.setattr(Supervised, "loss", loss)
+    run = world.begun("sft", max_steps=0, batch_size=4, accumulation_steps=3, packing=packing, dropout=0.1)
+    carry_out(run)
+    assert [event.rows for event in run.history() if isinstance(event, NonFiniteStep)] == [[bad]]
+
+
 def test_too_many_in_a_row_end_the_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     _poison(monkeypatch, {2, 4, 5, 6}, "loss")
     run = world.begun("sft", accumulation_steps=2, max_non_finite=3, save_interval=1, keep_checkpoints=1)

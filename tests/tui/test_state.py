@@ -1,14 +1,19 @@
-import os
-import sys
-from pathlib import Path
+"""What the app remembers, and whether the last start ended in order."""
 
+import os
+import time
+
+import psutil
 import pytest
 
-from minimind_tui.state import State, load_keymap, state_folder
-from minimind_tui.terminal import guarded_output
+from engine.runs.events import CheckpointSaved, Finished, RunStarted, Step
+from engine.runs.folder import RunFolder, create_run
+from engine.runs.history import EventWriter
+from minimind_tui.core.crash import crashed_run, oom_kills
+from minimind_tui.state import State, state_folder
 
 
-def test_state_survives_a_restart(home: Path) -> None:
+def test_state_survives_a_restart(home) -> None:
     state = State()
     state.keep("app.screen", "chat")
     state.keep("data.row", 3)
@@ -19,44 +24,56 @@ def test_state_survives_a_restart(home: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"app.screen": 3}'])
-def test_an_unreadable_state_is_the_default(home: Path, text: str) -> None:
+def test_an_unreadable_state_is_the_default(home, text: str) -> None:
     state_folder().mkdir()
     (state_folder() / "tui.json").write_text(text)
     assert State.load().get("app.screen", "home") == "home"
 
 
-def test_the_keymap(home: Path) -> None:
-    assert load_keymap() == {}
-    (home / "keymap.toml").write_text('quit = "ctrl+x"\nnumber = 3\n')
-    assert load_keymap() == {"quit": "ctrl+x"}
-    (home / "keymap.toml").write_text("quit = ")
-    assert load_keymap() == {}
+def _run(*, finished: bool = False) -> RunFolder:
+    """A run's folder as a killed process leaves it."""
+    run = create_run("left")
+    run.resolved.write_text('{"stage": "sft"}')
+    write = EventWriter(run)
+    write(RunStarted(stage="sft", total_steps=9, parameters=1, trainable_parameters=1, device="cpu", dtype="float32",
+                     threads=1))  # fmt: skip
+    write(Step(step=7, epoch=0.1, tokens=7, metrics={"loss": 1.0}))
+    write(CheckpointSaved(step=5, path="x", best=False, seconds=0.1))
+    if finished:
+        write(Finished(status="stopped", step=7))
+    write.close()
+    run.checkpoint(5).mkdir()
+    return run
 
 
-def test_stray_output_goes_to_the_log(tmp_path: Path) -> None:
-    """In a child on a pseudo-terminal: what C code writes is not on the screen, what the app draws is."""
-    import pty
+def test_a_run_that_was_left_behind_is_found_with_what_is_saved() -> None:
+    run = _run()
+    crash = crashed_run(str(run.path))
+    assert crash is not None and crash.run == run and crash.step == 5
+    assert "last word" in crash.hints[0]
 
-    log = tmp_path / "tui.log"
-    child, terminal = pty.fork()
-    if child == 0:
-        sys.stderr = sys.__stderr__ = os.fdopen(os.dup(2), "w")
-        with guarded_output(log):
-            os.write(1, b"stray one")
-            os.write(2, b"stray two")
-            print("drawn", file=sys.__stderr__, flush=True)
-        os.write(2, b"after")
-        os._exit(0)
-    shown = b""
-    while True:
-        try:
-            part = os.read(terminal, 1024)
-        except OSError:
-            break
-        if not part:
-            break
-        shown += part
-    os.waitpid(child, 0)
-    assert b"drawn" in shown and b"after" in shown
-    assert b"stray" not in shown
-    assert log.read_text() == "stray onestray two"
+
+def test_a_run_that_ended_in_order_goes_on_or_is_gone_is_no_crash() -> None:
+    assert crashed_run("") is None and crashed_run("/nowhere") is None
+    run = _run(finished=True)
+    assert crashed_run(str(run.path)) is None
+    run.events.write_text("")
+    assert crashed_run(str(run.path)) is not None
+    with run.lock():
+        assert crashed_run(str(run.path)) is None
+
+
+def test_a_machine_that_was_started_again_is_named() -> None:
+    run = _run()
+    before = psutil.boot_time() - 3600
+    os.utime(run.events, (before, before))
+    crash = crashed_run(str(run.path))
+    assert crash is not None and "started again" in crash.hints[1]
+    assert time.strftime("%Y-%m-%d", time.localtime(before)) in crash.hints[0]
+
+
+def test_kills_for_lack_of_memory_are_counted_where_the_kernel_says_so(tmp_path) -> None:
+    vmstat = tmp_path / "vmstat"
+    assert oom_kills(vmstat) == 0
+    vmstat.write_text("nr_free_pages 3\noom_kill 2\n")
+    assert oom_kills(vmstat) == 2

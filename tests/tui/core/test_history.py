@@ -41,6 +41,7 @@ def test_steps_become_curves_and_an_estimate() -> None:
     assert (history.status, history.step, history.fraction) == ("running", 10, 0.25)
     assert history.value("loss") == 4.0
     assert history.elapsed(now=110) == 15
+    assert history.elapsed(now=9_999, alive=False) == 15
     assert history.seconds_left() == 30
 
 
@@ -83,3 +84,35 @@ def test_troubles_stand_in_the_log_and_nothing_steers_the_terminal() -> None:
     assert [line.level for line in history.log[-3:-1]] == [ERROR, WARNING]
     assert "\x1b" not in history.log[-2].text
     assert history.log[-1].text == "step 10: checkpoint saved, the best so far"
+
+
+def test_warnings_are_counted_by_name_and_stay_until_they_are_seen() -> None:
+    history = _running()
+    history.feed([
+        Warned(time=111, name="loss_not_falling", message="flat", step=10),
+        NonFiniteStep(time=112, step=11, what="loss", rows=[3]),
+        Warned(time=113, name="loss_not_falling", message="still flat", step=12),
+    ])  # fmt: skip
+    assert [(alert.name, alert.count) for alert in history.unseen.values()] == [
+        ("non_finite_step", 1), ("loss_not_falling", 2)]  # fmt: skip
+    assert history.unseen["loss_not_falling"].message == "still flat"
+    history.mark_seen()
+    assert not history.unseen and history.alerts["loss_not_falling"].count == 2
+    history.feed([Warned(time=114, name="loss_not_falling", message="flat again", step=13)])
+    assert [alert.count for alert in history.unseen.values()] == [3]
+
+
+def test_a_resume_forgets_checkpoints_that_came_later() -> None:
+    history = _running()
+    history.feed([CheckpointSaved(time=111, step=step, path="x", best=step == 4, seconds=0.1) for step in (4, 8)])
+    assert history.saved_step == 8
+    history.feed([Resumed(time=120, from_step=4)])
+    assert [saved.step for saved in history.saved] == [4]
+
+
+def test_leading_metrics_are_those_that_validation_measures() -> None:
+    history = _running()
+    assert [metric.name for metric in history.leading()] == ["loss"]
+    history.feed([Step(time=130, step=11, epoch=1, tokens=1, metrics={"tokens_per_second": 5.0, "grad_norm": 1.0}),
+                  Evaluated(time=131, step=11, metrics={"val_loss": 4.2, "val_perplexity": 60.0})])  # fmt: skip
+    assert [metric.name for metric in history.leading()] == ["loss", "val_loss", "val_perplexity"]

@@ -1,57 +1,69 @@
-import json
+import os
 from pathlib import Path
 
-from engine.runs.events import Evaluated, Finished, RunStarted, Step
-from engine.runs.folder import EventWriter, RunFolder, create_run
+from engine.runs.summary import summarise
 from engine.settings.registry import STAGES
 from minimind_tui.core.library import Library, ladder, next_stage
+from tests.tui.made import make_run
 
 
-def _run(name: str, stage: str, status: str) -> RunFolder:
-    run = create_run(name)
-    run.resolved.write_text(json.dumps({"stage": stage, "profile": f"tiny/{stage}"}))
-    writer = EventWriter(run)
-    writer(RunStarted(stage=stage, total_steps=20, parameters=1, trainable_parameters=1, device="cpu", dtype="float32",
-                      threads=1))  # fmt: skip
-    writer(Step(step=10, epoch=0.5, tokens=10, metrics={"loss": 2.0}))
-    writer(Evaluated(step=10, metrics={"val_loss": 3.0}))
-    writer(Evaluated(step=12, metrics={"val_loss": 3.5}))
-    if status:
-        writer(Finished(status=status, step=12))
-    writer.close()
-    return run
+def test_the_run_that_spoke_last_stands_first(home: Path) -> None:
+    make_run("one", at=1e9)
+    make_run("two", at=1e9 + 500)
+    make_run("three", at=1e9 + 200)
+    assert [summary.name for summary in Library().runs()] == ["two", "three", "one"]
 
 
-def test_a_run_at_a_glance(home: Path) -> None:
-    _run("one", "pretrain", "stopped")
-    (summary,) = Library().runs()
-    assert (summary.name, summary.stage, summary.state) == ("one", "pretrain", "stopped")
-    assert (summary.step, summary.total, summary.best) == (12, 20, 3.0)
-    assert summary.metric is not None and summary.metric.name == "val_loss"
-    assert summary.can_resume
-
-
-def test_a_run_that_ended_without_a_word_and_one_that_runs(home: Path) -> None:
-    run = _run("one", "pretrain", "")
+def test_what_has_not_changed_is_not_read_again(home: Path) -> None:
+    done, cut = make_run("done"), make_run("cut", status="")
     library = Library()
-    assert library.runs()[0].state == "interrupted"
-    with run.lock():
-        assert library.runs()[0].state == "running"
+    before = {summary.name: summary for summary in library.runs()}
+    for run in (done, cut):
+        stat = run.events.stat()
+        run.events.write_bytes(b" " * (stat.st_size - 1) + b"\n")
+        os.utime(run.events, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert {summary.name: summary for summary in library.runs()} == before
+    with cut.lock():
+        assert {summary.name: summary.state for summary in library.runs()} == {"done": "done", "cut": "running"}
+    os.utime(cut.events)
+    assert summarise(cut).step == 0, "it really says nothing any more"
+
+
+def test_a_run_that_goes_on_is_read_from_where_it_was(home: Path) -> None:
+    run, longer = make_run("one", steps=10, status=""), make_run("longer", steps=30, status="")
+    library = Library()
+    library.runs()
+    run.events.write_bytes(longer.events.read_bytes())
+    found = {summary.name: summary for summary in library.runs()}
+    assert (found["one"].step, found["one"].best) == (30, 1.0)
 
 
 def test_a_damaged_run_is_left_out(home: Path) -> None:
-    _run("one", "pretrain", "done")
-    _run("two", "sft", "done").resolved.write_text("{")
+    make_run("one")
+    make_run("two").resolved.write_text("{")
     assert [summary.name for summary in Library().runs()] == ["one"]
+
+
+def test_sizes_are_measured_once_for_each_checkpoint(home: Path) -> None:
+    run = make_run("one", steps=10)
+    library = Library()
+    before = library.sizes(library.runs())[run]
+    assert before > 3000
+    (run.path / "more").write_bytes(bytes(500))
+    assert library.sizes(library.runs())[run] == before
+    run.checkpoint(20).mkdir()
+    os.utime(run.events)
+    assert library.sizes(library.runs())[run] == before + 500
+    assert library.sizes([]) == {}
 
 
 def test_the_ladder_says_what_comes_next(home: Path) -> None:
     library = Library()
-    _run("one", "tokenizer", "done")
+    make_run("one", stage="tokenizer")
     advice = {rung.stage.name: rung.advice for rung in ladder(library.runs())}
     assert (advice["tokenizer"], advice["pretrain"]) == ("", "next")
     assert advice["sft"].startswith("after ")
-    _run("two", "pretrain", "done")
+    make_run("two", stage="pretrain")
     rungs = {rung.stage.name: rung for rung in ladder(library.runs())}
     assert rungs["sft"].advice == "next"
     assert rungs["mid-train"].advice == "possible"

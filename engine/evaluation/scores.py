@@ -1,0 +1,215 @@
+"""What a checkpoint thinks of given tokens: their log-probabilities, alternatives, and two checkpoints compared."""
+
+import math
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.errors import CheckpointError, UserError
+from engine.model.attention import DocumentAttention
+from engine.model.families import load_pretrained
+from engine.objectives.cross_entropy import token_losses
+from engine.text.sample import Pair, Sample
+from engine.text.tokenizer import Tokenizer
+
+_KEPT_SAMPLES = 2
+"""Samples whose hidden states are kept for `top`: both sides of a pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """A token that could have stood somewhere, and its log-probability in nats."""
+
+    id: int
+    logprob: float
+
+
+class Scorer:
+    """Gives the log-probabilities of a checkpoint. Threads may share one: their calls wait for each other.
+
+    Args:
+        folder: A Hugging Face folder with its tokenizer.
+        dtype: Precision of the weights; softmax and sums are float32.
+        device: Where.
+
+    Attributes:
+        folder: As given.
+        tokenizer: The checkpoint's own.
+        max_length: The most tokens that it reads.
+
+    Raises:
+        CheckpointError: The folder cannot be read, or its tokenizer knows more tokens than its model.
+    """
+
+    def __init__(self, folder: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> None:
+        self.folder, self.tokenizer = folder, Tokenizer.load(folder)
+        self._model = load_pretrained(folder, dtype).to(device).eval()
+        self.max_length = self._model.config.max_position_embeddings
+        self._vocab_size = self._model.config.vocab_size
+        if self.tokenizer.vocab_size > self._vocab_size:
+            raise CheckpointError(
+                f"the tokenizer has {self.tokenizer.vocab_size} tokens, the model only {self._vocab_size}",
+                where=str(folder),
+                hint="the folder mixes two models: take another checkpoint",
+            )
+        self._states: dict[bytes, Tensor] = {}
+        self._lock = threading.Lock()
+
+    def check(self, tokenizer: Tokenizer) -> None:
+        """Makes sure that ids of this tokenizer mean to the checkpoint what they mean to the tokenizer.
+
+        Raises:
+            CheckpointError: They do not.
+        """
+        if tokenizer.fingerprint != self.tokenizer.fingerprint:
+            raise CheckpointError(
+                "the checkpoint was trained with another tokenizer: these token ids mean other words to it",
+                where=str(self.folder),
+                hint="encode the data with the checkpoint's own tokenizer",
+            )
+
+    def logprobs(self, sample: Sample) -> list[float]:
+        """The log-probability of every token given those before it, in nats; nan for the first.
+
+        Raises:
+            UserError: The sample is longer than the model reads, or has ids that the model does not know.
+        """
+        if not len(sample):
+            return []
+        hidden = self._hidden(sample)
+        targets = torch.from_numpy(sample.input_ids[1:].astype(np.int64)).to(hidden.device)
+        losses = token_losses(hidden[:-1], self._model.head_weight, targets)
+        return [math.nan, *(-losses).tolist()]
+
+    @torch.no_grad()
+    def top(self, sample: Sample, index: int, k: int = 5) -> list[Alternative]:
+        """The `k` likeliest tokens for the place `index` of a sample, the best first; none for its first place.
+
+        The states of the samples scored last are kept, so this is cheap after `logprobs`.
+
+        Raises:
+            UserError: As `logprobs`.
+        """
+        if not 0 < index < len(sample):
+            return []
+        logits = self._model.logits(self._hidden(sample)[index - 1]).float()
+        found = logits.log_softmax(-1).topk(min(k, self._vocab_size))
+        return [Alternative(*each) for each in zip(found.indices.tolist(), found.values.tolist(), strict=True)]
+
+    def pair(self, pair: Pair) -> tuple[list[float], list[float]]:
+        """`logprobs` of the chosen and of the rejected side."""
+        return self.logprobs(pair.chosen), self.logprobs(pair.rejected)
+
+    @torch.no_grad()
+    def _hidden(self, sample: Sample) -> Tensor:
+        """The final hidden states, shape (tokens, hidden_size)."""
+        if len(sample) > self.max_length:
+            raise UserError(
+                f"the sample has {len(sample)} tokens, this checkpoint reads at most {self.max_length}",
+                where=str(self.folder),
+                hint=f"lower max_seq_len to {self.max_length}, or choose a checkpoint that reads more",
+            )
+        if not 0 <= sample.input_ids.min() <= sample.input_ids.max() < self._vocab_size:
+            raise UserError(
+                f"the sample has token ids that this checkpoint does not know: its vocabulary has {self._vocab_size}",
+                where=str(self.folder),
+                hint="encode the data with the checkpoint's own tokenizer",
+            )
+        key = sample.input_ids.tobytes()
+        with self._lock:
+            if key in self._states:
+                return self._states[key]
+            device = self._model.head_weight.device
+            tokens = torch.from_numpy(sample.input_ids.astype(np.int64)).to(device)
+            positions = torch.arange(len(sample), device=device)
+            hidden: Tensor = self._model(tokens, positions, DocumentAttention([0, len(sample)], device))
+            self._states[key] = hidden
+            if len(self._states) > _KEPT_SAMPLES:
+                del self._states[next(iter(self._states))]
+            return hidden
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A sample under two checkpoints.
+
+    Attributes:
+        policy: Log-probabilities of the one that is looked at, in nats; nan for the first token.
+        reference: Of the one that it is compared with.
+        trained: Tokens with a weight: those that are summed over.
+        policy_sum: The log-probability of the trained tokens together.
+        reference_sum: The same of the reference.
+    """
+
+    policy: list[float]
+    reference: list[float]
+    trained: int
+    policy_sum: float
+    reference_sum: float
+
+    @property
+    def difference(self) -> list[float]:
+        """log(policy / reference) of every token: above 0 where the policy likes it better."""
+        return [own - other for own, other in zip(self.policy, self.reference, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class PairScore:
+    """A pair as DPO sees it (Rafailov et al., arXiv 2305.18290, section 4).
+
+    Attributes:
+        chosen: The preferred side.
+        rejected: The other.
+        beta: How much a nat of difference counts.
+    """
+
+    chosen: Comparison
+    rejected: Comparison
+    beta: float
+
+    @property
+    def chosen_reward(self) -> float:
+        """The implicit reward β·log(policy / reference) of the chosen side."""
+        return self.beta * (self.chosen.policy_sum - self.chosen.reference_sum)
+
+    @property
+    def rejected_reward(self) -> float:
+        """The same of the rejected side."""
+        return self.beta * (self.rejected.policy_sum - self.rejected.reference_sum)
+
+    @property
+    def margin(self) -> float:
+        """Chosen reward less rejected reward: above 0 where the policy has learnt the preference."""
+        return self.chosen_reward - self.rejected_reward
+
+    @property
+    def loss(self) -> float:
+        """−log σ(margin), equation 7; ln 2 where policy and reference are one."""
+        return max(-self.margin, 0.0) + math.log1p(math.exp(-abs(self.margin)))
+
+
+def compare(sample: Sample, policy: Scorer, reference: Scorer) -> Comparison:
+    """A sample's log-probabilities under two checkpoints.
+
+    Raises:
+        UserError: As `Scorer.logprobs`.
+        CheckpointError: The two have different tokenizers.
+    """
+    policy.check(reference.tokenizer)
+    own, other = policy.logprobs(sample), reference.logprobs(sample)
+    trained: list[int] = np.flatnonzero(sample.loss_weights).tolist()
+    sums = (math.fsum(values[place] for place in trained) for values in (own, other))
+    return Comparison(own, other, len(trained), *sums)
+
+
+def score_pair(pair: Pair, policy: Scorer, reference: Scorer, beta: float = 0.1) -> PairScore:
+    """Both sides of a pair under two checkpoints, summed over trained tokens.
+
+    Raises:
+        UserError: As `compare`.
+    """
+    return PairScore(compare(pair.chosen, policy, reference), compare(pair.rejected, policy, reference), beta)

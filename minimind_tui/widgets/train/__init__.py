@@ -1,0 +1,1 @@
+"""What the Train screen has of its own, beside charts and panes."""
