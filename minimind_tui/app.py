@@ -4,8 +4,10 @@ import gc
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
+from importlib import import_module
 from pathlib import Path, PurePath
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import work
 from textual.app import SystemCommand
@@ -22,22 +24,22 @@ from minimind_tui.core.charts import strength
 from minimind_tui.core.crash import Crash, crashed_run
 from minimind_tui.palette import key_commands, toolkit_commands
 from minimind_tui.screens.area import Area
-from minimind_tui.screens.chat import ChatScreen
-from minimind_tui.screens.compare import CompareScreen
-from minimind_tui.screens.data import DataScreen
 from minimind_tui.screens.dialogs import CrashDialog, HelpDialog
-from minimind_tui.screens.home import HomeScreen
-from minimind_tui.screens.log import LogScreen
-from minimind_tui.screens.profiles import ProfilesScreen
-from minimind_tui.screens.runs import RunsScreen
-from minimind_tui.screens.settings import SettingsScreen
-from minimind_tui.screens.start import Choice, StartDialog
-from minimind_tui.screens.train import TrainScreen
 from minimind_tui.state import log_path, read_keymap
 from minimind_tui.terminal import copy, released_output, when_told_to_end
 from minimind_tui.widgets.area_bar import AREAS
 
+if TYPE_CHECKING:
+    from minimind_tui.core.choice import Choice
+    from minimind_tui.screens.profiles import ProfilesScreen
+
 Worker.StateChanged.bubble = True  # the app hears of every worker, whoever began it
+
+
+def _area_screen(area: str) -> Area:
+    """An area's screen; its module is loaded with it, so that the first frame waits for its own only."""
+    screen: type[Area] = getattr(import_module(f"minimind_tui.screens.{area}"), f"{area.capitalize()}Screen")
+    return screen()
 
 
 class MinimindApp(Carrier):
@@ -56,14 +58,7 @@ class MinimindApp(Carrier):
         "app.tcss",
         *sorted(Path(__file__).parent.joinpath("screens").glob("*.tcss")),
     ]
-    MODES: ClassVar[dict[str, Any]] = {
-        "home": HomeScreen,
-        "data": DataScreen,
-        "profiles": ProfilesScreen,
-        "train": TrainScreen,
-        "runs": RunsScreen,
-        "chat": ChatScreen,
-    }
+    MODES: ClassVar[dict[str, Any]] = {area: partial(_area_screen, area) for area in AREAS}
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (100, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (16, "-squat"), (20, "-short"), (34, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -105,10 +100,12 @@ class MinimindApp(Carrier):
             self.watch_run(RunFolder(path.parent))
 
     def _load_torch(self) -> None:
-        """In a thread: the first frame does not wait for it, the first run need not either.
+        """In a thread: the first frame does not wait for it, the first run need not either. The other areas come first.
 
         What is loaded then is left out of garbage collections: going through all of torch would stop the screen.
         """
+        for area in AREAS:
+            import_module(f"minimind_tui.screens.{area}")
         from engine.training.device import pick_device
 
         self.device = clean(pick_device("auto").describe(), newlines=False)
@@ -187,17 +184,17 @@ class MinimindApp(Carrier):
         self.call_after_refresh(ready)
 
     def before_leaving(self, then: Callable[[], None]) -> None:
-        screens: list[Screen[Any]] = []
-        with suppress(KeyError):  # it was never opened
-            screens = self.get_screen_stack("profiles")
-        profiles = next((screen for screen in screens if isinstance(screen, ProfilesScreen)), None)
-        if profiles is None:
+        try:
+            profiles = cast("ProfilesScreen", self.get_screen_stack("profiles")[0])
+        except KeyError:  # never opened
             then()
         else:
             profiles.leave_draft(then)
 
     def compare_runs(self, runs: Sequence[RunFolder]) -> None:
         """Shows what differs between runs, and how they went."""
+        from minimind_tui.screens.compare import CompareScreen
+
         self.push_screen(CompareScreen(runs))
 
     def copy(self, text: str, what: str) -> None:
@@ -216,8 +213,9 @@ class MinimindApp(Carrier):
         """Opens the dialog that starts a run, with what is known already."""
         if self.is_busy():
             return
+        from minimind_tui.screens.start import StartDialog
 
-        def chosen(choice: Choice | None) -> None:
+        def chosen(choice: "Choice | None") -> None:
             if choice is not None:
                 self.begin_run(choice)
 
@@ -240,6 +238,8 @@ class MinimindApp(Carrier):
 
     def action_settings(self) -> None:
         """Opens the settings."""
+        from minimind_tui.screens.settings import SettingsScreen
+
         self.push_screen(SettingsScreen(self.preferences, self._preference_changed))
 
     def _preference_changed(self, name: str) -> None:
@@ -252,6 +252,8 @@ class MinimindApp(Carrier):
 
     def action_log(self) -> None:
         """Opens the app's log."""
+        from minimind_tui.screens.log import LogScreen
+
         self.push_screen(LogScreen())
 
     def remember(self) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual import work
 from textual.app import App
@@ -11,13 +12,15 @@ from engine.clean import clean
 from engine.errors import EngineError
 from engine.runner import RunHandle, ThreadRun
 from engine.runs.folder import RunFolder
-from minimind_tui.core.climb import Climb
 from minimind_tui.core.library import Library
 from minimind_tui.core.live import Live, begin_thread
 from minimind_tui.core.notices import Notices
 from minimind_tui.screens.dialogs import ErrorDialog, QuitDialog
-from minimind_tui.screens.start import Choice
 from minimind_tui.state import Preferences, State
+
+if TYPE_CHECKING:
+    from minimind_tui.core.choice import Choice
+    from minimind_tui.core.climb import Climb
 
 _DRAIN_SECONDS = 0.25
 _LEAVE_SECONDS = 120.0
@@ -116,7 +119,7 @@ class Carrier(App[str]):
 
     # Beginning
 
-    def begin_run(self, choice: Choice) -> None:
+    def begin_run(self, choice: "Choice") -> None:
         """Starts a run in a thread of this process and shows it."""
         if not self.is_busy():
             self._begin(
@@ -156,14 +159,16 @@ class Carrier(App[str]):
     def climb_starter(self) -> None:
         """Trains what is missing of the starter ladder, one run after the other, and ends in a chat."""
         if not self.is_busy():
+            from minimind_tui.core.climb import Climb
+
             self._climb = Climb()
             self._climb_on(self._climb)
 
     @work(thread=True, exit_on_error=False)
-    def _climb_on(self, climb: Climb) -> None:
+    def _climb_on(self, climb: "Climb") -> None:
         self.call_from_thread(self._climb_rung, climb, climb.advance())
 
-    def _climb_rung(self, climb: Climb, unfinished: RunFolder | None) -> None:
+    def _climb_rung(self, climb: "Climb", unfinished: RunFolder | None) -> None:
         if not climb.left:
             self._climb = None
             self.chat_with(climb.goal.name)
