@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from textual.worker import Worker, WorkerState
 
-from engine.errors import EngineError, Interrupted
+from engine.errors import Interrupted
 from engine.references import checkpoint_folder, data_file
 from minimind_tui.core.encoded import Encoded
 from minimind_tui.core.look import PACKED, Judges, Look, look, look_packed
@@ -69,14 +69,12 @@ class DataWork(Area):
                 self._stops[kind].set()
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
-        """A failure in a thread ends in a dialog; the screen lives."""
+        """A failure in a thread is the app's to show; work that was told to end has not failed."""
         error = event.worker.error
-        if event.state is not WorkerState.ERROR or error is None or isinstance(error, Interrupted):
-            return
-        self.work_failed(event.worker.name)
-        if not isinstance(error, EngineError):
-            error = EngineError(f"{type(error).__name__}: {error}")
-        self.mini.show_error(error)
+        if isinstance(error, Interrupted):
+            event.stop()
+        elif event.state is WorkerState.ERROR and error is not None and self.is_running:
+            self.work_failed(event.worker.name)
 
     def work_failed(self, kind: str) -> None:
         """Work of that kind has ended in an error, which is shown."""

@@ -27,7 +27,8 @@ from minimind_tui.widgets.progress_panel import ProgressPanel
 from minimind_tui.widgets.train.alert_line import AlertLine
 from minimind_tui.widgets.train.end_panel import EndPanel
 
-_DRAW_SECONDS = 0.5
+_DRAW_SECONDS = 1.0
+"""Between two drawings of what is new; a key draws at once."""
 _OF_A_RUN = (
     "chat_pane", "seen", "more", "before", "whole", "log_y", "smooth", "compare", "enlarge", "restore", "pane",
     "step", "prompt", "level", "log_file",

@@ -39,7 +39,7 @@ class ProgressPanel(Static):
         said = (f"{mark(state)} {state}", content_style(state))
         self.border_subtitle = Content.assemble((f"{view}  " if view else "", MUTED), said)
         width = max(20, self.content_size.width)
-        self.update(Content("\n").join([_bar(live, width), _numbers(live), _machine(live)]))
+        self.update(Content("\n").join([_bar(live, width), _numbers(live), _machine(live)]), layout=False)
 
 
 def _bar(live: Live, width: int) -> Content:

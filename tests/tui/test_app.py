@@ -107,7 +107,7 @@ async def test_a_failure_ends_in_a_dialog_and_the_app_lives(app: MinimindApp, ho
         await pilot.press("escape")
         assert isinstance(app.screen, TrainScreen)
         assert app.own is None
-        await pilot.pause(0.6)
+        await pilot.pause(1.2)
         assert "resume" not in {active.binding.action for active in app.screen.active_bindings.values()}
 
 
@@ -184,21 +184,21 @@ async def test_keys_follow_the_run(app: MinimindApp, home: Path) -> None:
     async with app.run_test(size=SIZE) as pilot:
         app.show_run(find_run("tiny-tokenizer"))
         await until(pilot, lambda: app.shown is not None)
-        await pilot.pause(0.6)
+        await pilot.pause(1.2)
         assert not app.screen.query_one(CurveGrid).display, "it has no curves: the log has the room"
         assert {"new_run", "pane"} <= keys() and not {"pause", "stop", "resume", "more", "log_y"} & keys()
         app._begin(begin_thread("tiny/long"))
         await until(pilot, lambda: app.own is not None and app.own.history.step >= 3)
-        await pilot.pause(0.6)
+        await pilot.pause(1.2)
         assert app.screen.query_one(CurveGrid).display
         assert {"pause", "stop", "detach", "more"} <= keys() and not {"go_on", "resume", "new_run"} & keys()
         await pilot.press("p")
         await until(pilot, lambda: app.own is not None and app.own.state == "paused")
-        await pilot.pause(0.6)
+        await pilot.pause(1.2)
         assert "go_on" in keys() and "pause" not in keys()
         await pilot.press("s")
         await until(pilot, lambda: app.own is None)
-        await pilot.pause(0.6)
+        await pilot.pause(1.2)
         assert {"resume", "new_run"} <= keys() and "stop" not in keys()
 
 

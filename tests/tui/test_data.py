@@ -149,7 +149,7 @@ async def test_search_jumps_from_hit_to_hit(folder: Path) -> None:
         await pilot.press("slash", *"The dog", "enter")
         await until(pilot, lambda: looked(screen) == 11)
         assert screen.query_one(RowList).has_focus and "1 hits" in str(screen.query_one(RowList).border_title)
-        await pilot.press("slash", *["backspace"] * 7, *"TION 1", "enter")
+        await pilot.press("slash", "ctrl+u", *"TION 1", "enter")
         await until(pilot, lambda: looked(screen) == 12)
         await pilot.press("n")
         await until(pilot, lambda: looked(screen) == 13)
@@ -190,7 +190,7 @@ async def test_filters_by_role_length_and_problem(folder: Path) -> None:
 
 async def test_the_audit_leads_to_the_rows_of_a_problem(folder: Path) -> None:
     async with opened(folder / "talk.jsonl") as (screen, pilot):
-        await pilot.press("x", *["backspace"] * 4, *"64", "enter", "a")
+        await pilot.press("x", "ctrl+u", *"64", "enter", "a")
         panel = screen.query_one(AuditPanel)
         await until(pilot, lambda: screen._encoded is not None and panel.view.has_focus)
         await pilot.pause()
@@ -224,9 +224,9 @@ async def test_switches_change_how_rows_are_read_and_are_remembered(
         trained = weighed(tokens)
         await pilot.press("t")
         await until(pilot, lambda: weighed(tokens) > trained)
-        await pilot.press("x", *["backspace"] * 4, *"3", "enter")
+        await pilot.press("x", "ctrl+u", *"3", "enter")
         await until(pilot, lambda: isinstance(screen.app.screen, ErrorDialog))
-        await pilot.press("escape", "x", *["backspace"] * 4, *"20", "enter")
+        await pilot.press("escape", "x", "ctrl+u", *"20", "enter")
         await until(pilot, lambda: tokens.sheet is not None and len(tokens.sheet) <= 20)
         await pilot.press("enter", "full_stop")
         assert "window 2 of" in str(tokens.border_title)

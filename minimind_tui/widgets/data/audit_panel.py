@@ -22,7 +22,7 @@ from minimind_tui.core.figures import number, share
 from minimind_tui.core.plot import AXIS
 from minimind_tui.widgets.data.text_view import TextView
 from minimind_tui.widgets.states import MUTED
-from minimind_tui.widgets.vim import VimTable
+from minimind_tui.widgets.vim import VimScroll, VimTable
 
 _NO_PROBLEMS = "No problems were found."
 
@@ -84,7 +84,8 @@ class AuditPanel(Container):
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="audit-top"):
-            yield Static("", id="figures")
+            with VimScroll(id="figures"):
+                yield Static("", id="figures-text")
             yield Histogram(id="histogram")
         with Vertical(id="audit-bottom"):
             yield ProblemTable(id="problems")
@@ -107,12 +108,12 @@ class AuditPanel(Container):
 
     def wait(self, said: str) -> None:
         """Says how far the audit is."""
-        self.query_one("#figures", Static).update(Content(said))
+        self.query_one("#figures-text", Static).update(Content(said))
 
     def show(self, found: dict[str, Any], problems: list[Problem], where: str) -> None:
         """Shows an audit and its problems; `where` says by which tokenizer and stage, uncleaned."""
         self._problems = problems
-        self.query_one("#figures", Static).update(_figures(found))
+        self.query_one("#figures-text", Static).update(_figures(found))
         self.query_one("#figures").border_subtitle = Content(clean(where, newlines=False))
         self.query_one(Histogram).show(found["length_histogram"])
         table, nothing = self.query_one(ProblemTable), self.query_one(TextView)

@@ -126,8 +126,7 @@ class RowPane(Vertical):
     def _show_only(self, view: Widget) -> None:
         for name in ("#tokens", "#pair", "#plain"):
             self.query_one(name).display = self.query_one(name) is view
-        has_tokens = view.id != "plain"
-        self.query_one("#token-detail").display = self.query_one("#token-legend").display = has_tokens
+        self.set_class(view.id == "plain", "-plain")
 
     def _head(self) -> Content:
         """Which row it is, and what a checkpoint thinks of it."""
@@ -179,8 +178,7 @@ def _two(notes: tuple[str, ...]) -> tuple[str, str]:
 
 
 def _paragraph(lines: list[str]) -> Content:
-    """The facts in one flow, the reason on a line of its own."""
+    """The reason first, then the facts in one flow: where there is little room, the reason stays in sight."""
     if not lines:
         return Content("")
-    facts, reason = lines[:-1], lines[-1]
-    return Content.assemble((" · ".join(facts), ""), "\n" if facts else "", (reason, MUTED if facts else ""))
+    return Content.assemble((lines[-1], "bold"), "\n", (" · ".join(lines[:-1]), MUTED))

@@ -25,7 +25,7 @@ class AlertLine(Static):
         self.set_class(said.startswith("✗"), "-error")
         room = max(10, self.screen.size.width - cell_len(hint) - 2)  # it is as wide as the screen, and may be hidden
         line = Content(clean(said, newlines=False)).truncate(room, ellipsis=True, pad=True)
-        self.update(Content.assemble(line, (hint, "bold")))
+        self.update(Content.assemble(line, (hint, "bold")), layout=False)
 
 
 def _said(live: Live) -> tuple[str, str]:
