@@ -57,17 +57,6 @@ def check_request(request: TrainRequest) -> Settings:
     return requested(request, profile)
 
 
-def settings_of(request: TrainRequest, profile: Profile) -> Settings:
-    """The settings of a request: names replaced by the places they stand for, everything open decided. Loads torch.
-
-    Raises:
-        UserError: The request cannot be carried out.
-    """
-    from engine.session.decide import decide
-
-    return decide(requested(request, profile))
-
-
 def requested(request: TrainRequest, profile: Profile) -> Settings:
     """The settings that a request asks for; what only the device can tell is still open.
 

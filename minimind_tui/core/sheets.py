@@ -1,6 +1,5 @@
 """Token sheets of a data file's rows: what the loss reads, made ready for the token view. Torch-free, no Textual."""
 
-import json
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -10,9 +9,7 @@ from itertools import accumulate, chain
 import numpy as np
 
 from engine.clean import clean
-from engine.errors import DataError
 from engine.text.encode import Encoder
-from engine.text.formats import open_source
 from engine.text.inspect import InspectedSample, inspect_sample, inspect_samples
 from engine.text.records import Record, RecordFile
 from engine.text.sample import Sample, Span
@@ -177,21 +174,6 @@ def with_values(
 
 def _share(value: float, top: float) -> float:
     return 1.0 if value >= top > 0 else max(0.0, value / top) if top > 0 else 0.0
-
-
-def raw_text(records: RecordFile, record: Record) -> str:
-    """A row as the file has it: its JSON, or its columns as JSON, indented and cleaned.
-
-    Raises:
-        DataError: The file cannot be read any more, or has changed.
-    """
-    source = open_source(records.path)
-    for unit in source.units(source.start, source.first_line):
-        if unit.line >= record.line:
-            if unit.line > record.line or unit.problem:
-                break
-            return clean(json.dumps(unit.row, ensure_ascii=False, indent=2, default=str))
-    raise DataError("the file has changed since it was read", where=f"{records.path}:{record.line}")
 
 
 def rendered_text(sheets: Sequence[LabelledSheet]) -> str:

@@ -19,7 +19,6 @@ from minimind_tui.core.opening import open_folder
 from minimind_tui.core.run_details import RunDetails, details
 from minimind_tui.core.run_list import COLUMNS, Order
 from minimind_tui.screens.area import Area
-from minimind_tui.screens.compare import CompareScreen
 from minimind_tui.widgets.runs.details import DetailsPane
 from minimind_tui.widgets.runs.dialogs import DeleteDialog
 from minimind_tui.widgets.runs.run_pane import RunPane
@@ -195,7 +194,7 @@ class RunsScreen(Area):
         elif len(runs) > MOST:
             self.notify(f"{len(runs)} runs are marked: {MOST} are the most that can be compared.", severity="warning")
         else:
-            self.app.push_screen(CompareScreen(runs))
+            self.mini.compare_runs(runs)
 
     def action_open_folder(self) -> None:
         """Shows the run's folder in the desktop's file manager; without a desktop its path is copied."""

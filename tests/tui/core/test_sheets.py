@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.errors import DataError
 from engine.text.batching import Sampler, make_batch
 from engine.text.cache import CacheRequest, load_samples
 from engine.text.encode import Encoder, EncodeSettings
 from engine.text.inspect import UNLIMITED
 from engine.text.records import Message, Record, open_records
 from engine.text.tokenizer import Tokenizer
-from minimind_tui.core.sheets import packed_sheet, pair_sheets, raw_text, rendered_text, sample_sheets, with_values
+from minimind_tui.core.sheets import packed_sheet, pair_sheets, rendered_text, sample_sheets, with_values
 from tests.text.chat_templates import TEMPLATES
 
 TALK = (Message("user", "1 <|im_end|>\n你"), Message("assistant", " 😀 one"))
@@ -155,14 +154,3 @@ def test_values_are_heat_and_a_line(encoder: Encoder) -> None:
     fixed = with_values(sheet, values, name="surprise", unit="bits", hottest=8)
     assert fixed.sheet.heat[-4] == 0.5 and fixed.sheet.heat_title == "surprise, 0 to 8 bits"
     assert {*with_values(sheet, [0.0] * len(sheet.sheet)).sheet.heat} == {0.0}
-
-
-def test_the_raw_row_is_the_files(tmp_path: Path) -> None:
-    path = tmp_path / "data.jsonl"
-    path.write_text('{"text": "a"}\n{broken\n\n{"text": "你\\u001b[31m", "id": 7}\n')
-    records = open_records(path)
-    record = records.read(1)
-    assert raw_text(records, record) == '{\n  "text": "你\\u001b[31m",\n  "id": 7\n}'
-    path.write_text('{"text": "a"}\n')
-    with pytest.raises(DataError, match="has changed"):
-        raw_text(records, record)
