@@ -21,7 +21,7 @@ from engine.runs.folder import RunFolder
 from minimind_tui.carrier import Carrier
 from minimind_tui.core.applog import failure, note
 from minimind_tui.core.charts import strength
-from minimind_tui.core.crash import Crash, crashed_run
+from minimind_tui.core.crash import Crash, left_behind
 from minimind_tui.palette import key_commands, toolkit_commands
 from minimind_tui.screens.area import Area
 from minimind_tui.screens.dialogs import CrashDialog, HelpDialog
@@ -78,7 +78,6 @@ class MinimindApp(Carrier):
         super().__init__()
         self.device = "device …"
         self._path, self._starter = path, starter
-        self._carried = self.state.get("app.carrying", "")
 
     async def on_mount(self) -> None:
         self.begin_capture_print(self)
@@ -121,7 +120,7 @@ class MinimindApp(Carrier):
         for problem in [*self.problems, *unreadable, *problems(keys)]:
             note(f"WARNING {problem}")
             self.call_from_thread(self.notify, clean(problem), severity="warning", markup=False)
-        crash = crashed_run(self._carried)
+        crash = left_behind()
         if crash is not None:
             self.call_from_thread(self._ask_after_crash, crash)
 

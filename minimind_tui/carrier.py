@@ -12,6 +12,7 @@ from engine.clean import clean
 from engine.errors import EngineError
 from engine.runner import RunHandle, ThreadRun
 from engine.runs.folder import RunFolder
+from minimind_tui.core.crash import note_carried
 from minimind_tui.core.library import Library
 from minimind_tui.core.live import Live, begin_thread
 from minimind_tui.core.notices import Notices
@@ -36,8 +37,7 @@ class Carrier(App[str]):
         own: The run that this process carries, also while another is shown.
         shown: The run on the Train screen.
         library: All runs at a glance; it reads a run again only when it has something new.
-        state: What is remembered from start to start; `app.carrying` is the folder of the own run, and stands there
-            after a start that ended without a word.
+        state: What is remembered from start to start.
         preferences: What the user has chosen; `problems` says what is wrong with that file.
     """
 
@@ -48,7 +48,8 @@ class Carrier(App[str]):
         self.state = State.load()
         self.preferences, self.problems = Preferences.load()
         self._climb: Climb | None = None
-        self._starting = False
+        self._starting = self._leaving = False
+        self._noted: RunFolder | None = None
         self.library = Library()
         self._notices = Notices()
 
@@ -71,12 +72,10 @@ class Carrier(App[str]):
         self._note_carried()
 
     def _note_carried(self) -> None:
-        """Writes down which run is in this process's hands, for the start after a crash."""
         run = self.own.run if self.own is not None else None
-        carried = str(run.path) if run is not None else ""
-        if carried != self.state.get("app.carrying", ""):
-            self.state.keep("app.carrying", carried)
-            self.state.save()
+        if run != self._noted:
+            self._noted = run
+            note_carried(run)
 
     def _ended(self, ended: Live) -> None:
         climb, self._climb = self._climb, None
@@ -147,7 +146,11 @@ class Carrier(App[str]):
 
     @work(thread=True, exit_on_error=False)
     def _begin_in_thread(self, make: Callable[[], Live]) -> None:
-        live = make()
+        try:
+            live = make()
+        except BaseException:
+            self._starting = False
+            raise
         self.call_from_thread(self._begun, live)
 
     def _begun(self, live: Live) -> None:
@@ -205,6 +208,7 @@ class Carrier(App[str]):
 
     def _handed_over(self, live: Live, error: EngineError | None, leave: bool) -> None:
         live.detaching = False
+        leave = leave or self._leaving
         if error is None:
             self.own = None
             self._note_carried()
@@ -214,7 +218,10 @@ class Carrier(App[str]):
                 self.watch_run(live.run)
         elif live.failure is None and live.state != "done":
             self.own = None
+            self._note_carried()
             self.show_error(error, live.log)
+        if error is not None and self._leaving:
+            self.exit(f"{clean(live.name)} could not be handed over; it is saved: engine resume {clean(live.name)}")
 
     async def action_quit(self) -> None:
         """Leaves; with a run of this process the user is asked what becomes of it."""
@@ -246,6 +253,7 @@ class Carrier(App[str]):
 
     def end(self) -> None:
         """The terminal was closed, or a signal asks for the end: what the run has learnt is saved first."""
+        self._leaving = True
         self.remember()
         if self.own is None or not self.own.alive:
             self.exit()

@@ -127,12 +127,15 @@ def read_keymap() -> tuple[dict[str, str], list[str]]:
 
 
 def save_keymap(keys: dict[str, str]) -> None:
-    """Writes the user's keys by binding id.
+    """Writes the user's keys by binding id; a file that could not be read wholly is kept as `keymap.toml.old`.
 
     Raises:
         OSError: The disk does not take it.
     """
-    _write(config_folder() / "keymap.toml", tomli_w.dumps(dict(sorted(keys.items()))))
+    path = config_folder() / "keymap.toml"
+    if read_keymap()[1]:
+        shutil.copyfile(path, path.with_name("keymap.toml.old"))
+    _write(path, tomli_w.dumps(dict(sorted(keys.items()))))
 
 
 def _flatten(prefix: str, table: dict[str, Any], keys: dict[str, str], problems: list[str]) -> None:
@@ -157,8 +160,18 @@ def _read_toml(path: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
+    """Whole or not at all, also when several apps write at once.
+
+    Raises:
+        OSError: The disk does not take it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".new")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from engine.text.starter import STARTER_FILES
 
@@ -12,6 +13,8 @@ DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".txt", ".md", ".csv", ".parquet"
 
 STARTER = "starter:"
 CHOOSE_FOLDER = "choose this folder"
+UNUSABLE = (OSError, RuntimeError, ValueError)
+"""What looking up a typed path may raise: too long a name, a folder that may not be searched, no such user, a zero byte."""
 _MOST_ENTRIES = 2000
 _MOST_RECENT = 12
 
@@ -38,6 +41,20 @@ class Entry:
         return self.name.endswith("/") and self.note != CHOOSE_FOLDER
 
 
+def found_at(typed: str | Path) -> Literal["file", "folder", ""]:
+    """What stands at a path that was typed; empty for nothing, and where it cannot be looked up."""
+    try:
+        path = Path(typed).expanduser()
+        return "folder" if path.is_dir() else "file" if path.is_file() else ""
+    except UNUSABLE:
+        return ""
+
+
+def reason(error: Exception) -> str:
+    """Why a path is `UNUSABLE`, in words; uncleaned."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
 def is_data(name: str) -> bool:
     """Whether a file's name is that of a data file."""
     return name.lower().removesuffix(".gz").endswith(DATA_SUFFIXES)
@@ -58,13 +75,20 @@ def entries(folder: Path, *, everything: bool = False) -> list[Entry]:
         for entry in found:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            if _is_folder(entry):
                 folders.append(Entry(entry.path, f"{entry.name}/"))
             elif everything or is_data(entry.name):
                 files.append(Entry(entry.path, entry.name, size=_size(entry)))
     ordered = [*sorted(folders, key=_by_name), *sorted(files, key=_by_name)]
     parent = [] if folder.parent == folder else [Entry(str(folder.parent), "../", "the folder above")]
     return [*parent, *ordered[:_MOST_ENTRIES]]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or to where one may not look
+        return False
 
 
 def _size(entry: os.DirEntry[str]) -> int | None:
@@ -96,7 +120,7 @@ def listing(
         everything: All files, not only those that are called like data.
 
     Raises:
-        OSError: The folder cannot be read.
+        UNUSABLE: The path cannot be looked up, or the folder cannot be read.
     """
     if typed.startswith(STARTER) and starter:
         return [entry for entry in starter_entries() if typed in entry.reference]
@@ -133,10 +157,10 @@ def complete(typed: str, *, everything: bool = False) -> str:
     """The longest beginning that all paths starting with what was typed have in common; as typed where none does."""
     if typed.startswith(STARTER):
         return _common(typed, [entry.reference for entry in starter_entries()])
-    folder, begin = _parts(typed)
     try:
+        folder, begin = _parts(typed)
         found = entries(folder, everything=everything)
-    except OSError:
+    except UNUSABLE:
         return typed
     head = typed[: len(typed) - len(begin)] if begin else typed
     return head + _common(begin, [entry.name for entry in found if entry.name != "../"])

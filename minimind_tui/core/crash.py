@@ -1,5 +1,6 @@
 """Whether the last start ended while a run was training, and what is known of why. Without Textual."""
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ import psutil
 
 from engine.errors import EngineError
 from engine.runs.folder import RunFolder
+from minimind_tui.state import state_folder
 
 _VMSTAT = Path("/proc/vmstat")
 
@@ -26,16 +28,49 @@ class Crash:
     hints: tuple[str, ...]
 
 
-def crashed_run(carried: str) -> Crash | None:
-    """The run that was left behind.
+def note_carried(run: RunFolder | None) -> None:
+    """Writes down which run is in this process's hands, for the start after a crash; None: none any more.
 
-    It reads the run's events: call it from a thread.
+    Every process has a note of its own, so that two apps at once do not lose each other's.
+    """
+    note = _notes() / str(os.getpid())
+    try:
+        if run is None:
+            note.unlink(missing_ok=True)
+        else:
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(str(run.path), encoding="utf-8")
+    except OSError:
+        return
+
+
+def left_behind() -> Crash | None:
+    """A run that an app left without a word; its note is gone then. It reads events, so call it from a thread."""
+    try:
+        for note in sorted(_notes().iterdir()):
+            carried = note.read_text(encoding="utf-8")
+            if RunFolder(Path(carried)).is_running():
+                continue  # another app has it
+            note.unlink(missing_ok=True)
+            if (crash := crash_of(carried)) is not None:
+                return crash
+    except (OSError, UnicodeDecodeError):
+        pass
+    return None
+
+
+def _notes() -> Path:
+    return state_folder() / "carrying"
+
+
+def crash_of(carried: str) -> Crash | None:
+    """What there is to say of a run that was carried.
 
     Args:
-        carried: The folder that the app had noted as its own run's; empty if it had none.
+        carried: Its folder; empty for none.
 
     Returns:
-        None if nothing was carried, or the run has ended in order, or goes on elsewhere, or is gone.
+        None if the run has ended in order, or goes on elsewhere, or is gone.
     """
     run = RunFolder(Path(carried))
     if not carried or not run.resolved.is_file():

@@ -121,6 +121,8 @@ class Live:
                 self.handle.detach()
         except EngineError as error:
             return error
+        except OSError as error:
+            return EngineError(f"no process could be started: {error}", hint="the run is saved; resume it")
         return None
 
 

@@ -17,10 +17,9 @@ from engine.text.encode import Encoder, EncodeSettings
 from engine.text.inspect import UNLIMITED
 from engine.text.starter import STARTER_FILES
 from engine.text.tokenizer import Tokenizer
+from minimind_tui.core.browse import UNUSABLE, reason
 from minimind_tui.core.suits import stages_for
 
-LENGTHS = (0, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
-"""Lengths to go through; 0 is the whole row."""
 _FALLBACK = "sft"
 """Whose settings hold for rows of a shape that no stage reads yet."""
 
@@ -145,18 +144,18 @@ def _load(reading: Reading) -> tuple[Tokenizer, Path, str]:
     tokenizer, folder = load_tokenizer(reading.tokenizer)
     name = folder.parent.name if folder.name == "tokenizer" else folder.name
     if reading.template:
-        folder = _with_template(folder, Path(reading.template).expanduser())
+        folder = _with_template(folder, reading.template)
         tokenizer = Tokenizer.load(folder)
     return tokenizer, folder, name
 
 
-def _with_template(folder: Path, path: Path) -> Path:
+def _with_template(folder: Path, typed: str) -> Path:
     """A folder of the cache with that tokenizer and another chat template: processes that encode find both there."""
     try:
-        template = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        template = Path(typed).expanduser().read_text(encoding="utf-8")
+    except UNUSABLE as error:
         raise DataError(
-            f"the template cannot be read: {error}", where=str(path), hint="a jinja file in UTF-8"
+            f"the template cannot be read: {reason(error)}", where=typed, hint="a jinja file in UTF-8"
         ) from error
     name = hashlib.blake2b(f"{folder}|{template}".encode(), digest_size=12).hexdigest()
     copy = cache_folder() / "templates" / name

@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.widget import Widget
 
+from engine.clean import clean
 from engine.runs.summary import RunSummary
 from minimind_tui.core.encoded import Encoded, Problem
 from minimind_tui.core.filters import Filter
@@ -208,7 +209,7 @@ class DataScreen(DataTokens):
         if place and not self._judge_names[0]:
             self.notify("Choose a checkpoint with c first: this one is compared with it.", severity="warning")
         else:
-            self.start("runs", self.compute, self._library.runs, partial(self._offer_checkpoints, place))
+            self.start("runs", self.compute, self.mini.library.runs, partial(self._offer_checkpoints, place))
 
     def _offer_checkpoints(self, place: int, runs: list[RunSummary]) -> None:
         items = [Item(_NONE, "none"), *_checkpoints(runs)]
@@ -228,7 +229,8 @@ class DataScreen(DataTokens):
         policy, reader = judges.policy, self._reader
         if policy is not None and reader and policy.tokenizer.fingerprint != reader.tokenizer.fingerprint:
             run = self._judge_names[0].partition("@")[0]
-            self.notify(f"The tokenizer is {run}'s now: the checkpoint knows no other.")
+            said = f"The tokenizer is {run}'s now: the checkpoint knows no other."
+            self.notify(clean(said, newlines=False), markup=False)
             self._read_as(replace(self._reading, tokenizer=run))
         self._look()
 

@@ -10,7 +10,7 @@ from textual.content import Content
 
 from engine.clean import clean
 from engine.errors import EngineError, UserError
-from minimind_tui.core.browse import with_recent
+from minimind_tui.core.browse import found_at, with_recent
 from minimind_tui.core.encoded import Encoded
 from minimind_tui.core.filters import ALL, LENGTH, Filter, between, filters, rows_of
 from minimind_tui.core.rows import Preview, Rows
@@ -60,7 +60,7 @@ class DataList(DataWork):
 
     def open(self, path: Path | str, row: int = 0) -> None:
         """Shows a file, also one of the starter world, or what is in a folder."""
-        if Path(path).expanduser().is_dir():
+        if found_at(path) == "folder":
             self._ask_for_file(f"{str(path).rstrip('/')}/")
         else:
             self._wanted_row = row
@@ -264,7 +264,7 @@ class DataList(DataWork):
         self._filtering = share
         self.query_one(RowList).grow(self._filtered)
         if over and not self._filtered:
-            self.notify(f"No {self._filter.title}.")
+            self.notify(clean(f"No {self._filter.title}.", newlines=False), markup=False)
             self.list_only(_EVERYTHING)
         self.say_list()
 

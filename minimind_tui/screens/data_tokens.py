@@ -7,7 +7,6 @@ from pathlib import Path
 from textual import on
 
 from engine.runs.summary import RunSummary
-from minimind_tui.core.library import Library
 from minimind_tui.core.look import MODES, PACKED, TOKENS, Judges, Look
 from minimind_tui.core.reading import Reader, Reading, check_length, first_reading
 from minimind_tui.core.rows import Rows
@@ -30,7 +29,6 @@ class DataTokens(DataList):
 
     def __init__(self) -> None:
         super().__init__()
-        self._library = Library()
         self._reader: Reader | None = None
         self._judges, self._judge_names = Judges(), ("", "")
         self._looking: LookRequest | None = None
@@ -114,7 +112,7 @@ class DataTokens(DataList):
 
     def action_tokenizer(self) -> None:
         """Asks for a tokenizer."""
-        self.start("runs", self.compute, self._library.runs, self._offer_tokenizers)
+        self.start("runs", self.compute, self.mini.library.runs, self._offer_tokenizers)
 
     def _offer_tokenizers(self, runs: list[RunSummary]) -> None:
         items = [Item(_OWN, "the newest run's"), Item(_OTHER, "a folder …")]

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from textual.worker import Worker, WorkerState
 
-from engine.errors import Interrupted
+from engine.errors import DataError, Interrupted
 from engine.references import checkpoint_folder, data_file
+from minimind_tui.core.browse import UNUSABLE, reason
 from minimind_tui.core.encoded import Encoded
 from minimind_tui.core.look import PACKED, Judges, Look, look, look_packed
 from minimind_tui.core.reading import Reader
@@ -95,7 +96,10 @@ class DataWork(Area):
         self, reference: str, opened: Callable[..., None], progress: Callable[[float], None], stop: threading.Event
     ) -> None:
         """Opens a file, shows its first rows, and then reads the rest of it."""
-        rows = Rows(data_file(reference))
+        try:
+            rows = Rows(data_file(reference))
+        except UNUSABLE as error:
+            raise DataError(f"the file cannot be read: {reason(error)}", where=reference, hint="name another") from error
         self._tell(stop, opened, rows, reference)
         rows.build_index(progress, stop)
 
@@ -141,7 +145,7 @@ class DataWork(Area):
         def report(share: float) -> None:
             if stop.is_set():
                 raise Interrupted("encoding was ended")
-            progress(share)
+            self._tell(stop, progress, share)
 
         self._tell(stop, then, rows, Encoded(rows, reader, report))
 
@@ -154,11 +158,19 @@ class DataWork(Area):
         from engine.evaluation.scores import Scorer
 
         folders = [checkpoint_folder(name) if name else None for name in (policy, reference)]
-        for folder in folders:
-            if folder is not None and folder not in self._scorers:
-                self._scorers[folder] = Scorer(folder)
-        self._scorers = {folder: scorer for folder, scorer in self._scorers.items() if folder in folders}
-        first, second = (self._scorers[folder] if folder is not None else None for folder in folders)
+        known = self._scorers
+        scorers = {
+            folder: known[folder] if folder in known else Scorer(folder)
+            for folder in dict.fromkeys(folders)
+            if folder is not None
+        }
+        first, second = (scorers[folder] if folder is not None else None for folder in folders)
         if first is not None and second is not None:
             first.check(second.tokenizer)
-        self._tell(stop, then, Judges(first, second))
+
+
+        def take() -> None:  # not in the thread: newer work may be loading others
+            self._scorers = scorers
+            then(Judges(first, second))
+
+        self._tell(stop, take)

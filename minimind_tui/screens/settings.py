@@ -152,7 +152,7 @@ class SettingsScreen(ModalScreen[None]):
             self._say(f"{name}: {error.errors()[0]['msg']}")
             return
         except OSError as error:
-            self.notify(f"The settings could not be written: {error}", severity="error", markup=False)
+            self.notify(clean(f"The settings could not be written: {error}"), severity="error", markup=False)
         self._changed(name)
         self._refill()
 
@@ -165,7 +165,7 @@ class SettingsScreen(ModalScreen[None]):
         try:
             save_keymap(self._overrides)
         except OSError as error:
-            self.notify(f"The keys could not be written: {error}", severity="error", markup=False)
+            self.notify(clean(f"The keys could not be written: {error}"), severity="error", markup=False)
         self.app.set_keymap(effective(self._overrides))
         self._refill()
 

@@ -1,7 +1,6 @@
 """A dialog that chooses a file or a folder: by typing its path, by walking folders, or from what was open before."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import ClassVar
 
 from textual import on, work
@@ -14,7 +13,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from engine.clean import clean
-from minimind_tui.core.browse import Entry, complete, listing
+from minimind_tui.core.browse import UNUSABLE, Entry, complete, found_at, listing, reason
 from minimind_tui.core.figures import size
 from minimind_tui.widgets.states import MUTED
 
@@ -97,8 +96,8 @@ class FileDialog(ModalScreen[str]):
                 folders=self._folders,
                 everything=self._everything,
             ), ""  # fmt: skip
-        except OSError as error:
-            found, said = [], f"cannot be read: {error.strerror or error}"
+        except UNUSABLE as error:
+            found, said = [], f"cannot be read: {reason(error)}"
         self.app.call_from_thread(self._show, typed, found, said)
 
     def _show(self, typed: str, found: list[Entry], said: str) -> None:
@@ -120,7 +119,7 @@ class FileDialog(ModalScreen[str]):
     def _entered(self) -> None:
         typed = self.query_one("#path", Input).value.strip()
         highlighted = self.query_one("#entries", OptionList).highlighted
-        if typed and Path(typed).expanduser().is_file():
+        if typed and found_at(typed) == "file":
             self.dismiss(typed)
         elif highlighted is not None and highlighted < len(self._shown):
             self._choose(self._shown[highlighted])

@@ -10,6 +10,7 @@ from minimind_tui.screens.settings import KeyDialog, SettingsScreen, ThemeDialog
 from minimind_tui.screens.train import TrainScreen
 from minimind_tui.state import Preferences, config_folder, log_path, read_keymap
 from minimind_tui.widgets.vim import VimTable
+from tests.tui.conftest import until
 
 SIZE = (80, 24)
 
@@ -122,7 +123,10 @@ async def test_what_is_wrong_with_the_files_is_said_at_the_start(home: Path) -> 
     (home / "settings.toml").write_text("bell = 3\n")
     app = MinimindApp()
     async with app.run_test(size=SIZE) as pilot:
-        await pilot.pause(0.3)
-        said = " ".join(toast.message for toast in app._notifications)
-        assert "train.puase" in said and "train.stop" in said and "bell = 3" in said
+
+        def said() -> str:
+            return " ".join(toast.message for toast in app._notifications)
+
+        await until(pilot, lambda: "train.puase" in said() and "train.stop" in said())
+        assert "bell = 3" in said()
     assert "train.puase" in log_path().read_text() and "bell = 3" in log_path().read_text()

@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from engine.runs.events import CheckpointSaved, Finished, RunStarted, Step
 from engine.runs.folder import RunFolder, create_run
 from engine.runs.history import EventWriter
-from minimind_tui.core.crash import crashed_run, oom_kills
+from minimind_tui.core.crash import crash_of, left_behind, note_carried, oom_kills
 from minimind_tui.state import State, state_folder
 
 
@@ -48,26 +49,26 @@ def _run(*, finished: bool = False) -> RunFolder:
 
 def test_a_run_that_was_left_behind_is_found_with_what_is_saved() -> None:
     run = _run()
-    crash = crashed_run(str(run.path))
+    crash = crash_of(str(run.path))
     assert crash is not None and crash.run == run and crash.step == 5
     assert "last word" in crash.hints[0]
 
 
 def test_a_run_that_ended_in_order_goes_on_or_is_gone_is_no_crash() -> None:
-    assert crashed_run("") is None and crashed_run("/nowhere") is None
+    assert crash_of("") is None and crash_of("/nowhere") is None
     run = _run(finished=True)
-    assert crashed_run(str(run.path)) is None
+    assert crash_of(str(run.path)) is None
     run.events.write_text("")
-    assert crashed_run(str(run.path)) is not None
+    assert crash_of(str(run.path)) is not None
     with run.lock():
-        assert crashed_run(str(run.path)) is None
+        assert crash_of(str(run.path)) is None
 
 
 def test_a_machine_that_was_started_again_is_named() -> None:
     run = _run()
     before = psutil.boot_time() - 3600
     os.utime(run.events, (before, before))
-    crash = crashed_run(str(run.path))
+    crash = crash_of(str(run.path))
     assert crash is not None and "started again" in crash.hints[1]
     assert time.strftime("%Y-%m-%d", time.localtime(before)) in crash.hints[0]
 
@@ -77,3 +78,17 @@ def test_kills_for_lack_of_memory_are_counted_where_the_kernel_says_so(tmp_path)
     assert oom_kills(vmstat) == 0
     vmstat.write_text("nr_free_pages 3\noom_kill 2\n")
     assert oom_kills(vmstat) == 2
+
+
+def test_the_note_of_a_carried_run_is_found_by_the_next_start(home: Path) -> None:
+    run = create_run("carried")
+    run.resolved.write_text("{}")
+    note_carried(run)
+    with run.lock():
+        assert left_behind() is None, "another app has it"
+    crash = left_behind()
+    assert crash is not None and crash.run == run
+    assert left_behind() is None, "it is asked about once"
+    note_carried(run)
+    note_carried(None)
+    assert left_behind() is None
