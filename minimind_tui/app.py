@@ -22,7 +22,7 @@ from minimind_tui.carrier import Carrier
 from minimind_tui.core.applog import failure, note
 from minimind_tui.core.charts import strength
 from minimind_tui.core.crash import Crash, left_behind
-from minimind_tui.palette import key_commands, toolkit_commands
+from minimind_tui.palette import Palette, key_commands, toolkit_commands
 from minimind_tui.screens.area import Area
 from minimind_tui.screens.dialogs import CrashDialog, HelpDialog
 from minimind_tui.state import log_path, read_keymap
@@ -83,8 +83,11 @@ class MinimindApp(Carrier):
         self.begin_capture_print(self)
         if self.preferences.theme in self.available_themes:
             self.theme = self.preferences.theme
+        else:
+            self.problems.append(f"settings.toml: there is no theme {self.preferences.theme!r}")
+        self._theme_at_start = self.theme
         when_told_to_end(self.end)
-        area = self.state.get("app.area", "home")
+        area = "home" if self._path is not None else self.state.get("app.area", "home")
         await self.switch_mode(area if area in self.MODES else "home")
         self.call_after_refresh(self._after_first_frame)
 
@@ -163,7 +166,14 @@ class MinimindApp(Carrier):
 
     def open_data(self, path: Path, row: int = 0) -> None:
         """Shows a data file, or what is in a folder, on the Data screen."""
-        self._in_area("data", lambda screen: screen.open(path, row))
+        try:
+            self.get_screen_stack("data")
+        except KeyError:  # never opened: it goes on where it was left, and that is here now
+            self.state.keep("data.file", str(path.absolute()))
+            self.state.keep("data.row", row)
+            self.switch_mode("data")
+        else:
+            self._in_area("data", lambda screen: screen.open(path, row))
 
     def open_profile(self, reference: str) -> None:
         """Shows a profile, a name or a path, on the Profiles screen."""
@@ -235,6 +245,11 @@ class MinimindApp(Carrier):
         else:
             self.push_screen(HelpDialog(screen, screen.HELP_TEXT if isinstance(screen, Area) else ""))
 
+    def action_command_palette(self) -> None:
+        """Opens the palette."""
+        if not Palette.is_open(self):
+            self.push_screen(Palette(id="--command-palette"))
+
     def action_settings(self) -> None:
         """Opens the settings."""
         from minimind_tui.screens.settings import SettingsScreen
@@ -257,7 +272,7 @@ class MinimindApp(Carrier):
 
     def remember(self) -> None:
         self.state.keep("app.area", self.current_mode)
-        if self.theme != self.preferences.theme:  # chosen in the palette
+        if self.theme != self._theme_at_start and self.theme != self.preferences.theme:  # chosen in the palette
             self.preferences.theme = self.theme
             with suppress(OSError):
                 self.preferences.save()

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from minimind_tui.core.climb import Climb
 
 _DRAIN_SECONDS = 0.25
+_NEWS_SECONDS = 3.0
+"""How long good news stand over what is below them."""
 _LEAVE_SECONDS = 120.0
 """How long quitting waits for the last step and its checkpoint."""
 
@@ -48,6 +50,7 @@ class Carrier(App[str]):
         self.state = State.load()
         self.preferences, self.problems = Preferences.load()
         self._climb: Climb | None = None
+        self._left_ladder: tuple[RunFolder | None, Climb | None] = None, None
         self._starting = self._leaving = False
         self._noted: RunFolder | None = None
         self.library = Library()
@@ -66,7 +69,8 @@ class Carrier(App[str]):
             self.own = None
             ended.drain()
         if (notice := self._notices.due(lives, time.monotonic())) is not None:
-            self.notify(notice.text, title=notice.title, severity=notice.severity, markup=False)
+            seconds = _NEWS_SECONDS if notice.severity == "information" else None
+            self.notify(notice.text, title=notice.title, severity=notice.severity, timeout=seconds, markup=False)
         if ended is not None:
             self._ended(ended)
         self._note_carried()
@@ -130,6 +134,8 @@ class Carrier(App[str]):
     def resume_run(self, run: RunFolder) -> None:
         """Goes on with a run in a thread of this process."""
         if not self.is_busy():
+            left, climb = self._left_ladder
+            self._climb = climb if left == run else None
             self._begin(lambda: Live(ThreadRun(resume=run)))
 
     def is_busy(self) -> bool:
@@ -184,7 +190,9 @@ class Carrier(App[str]):
             self._begin(lambda: Live(ThreadRun(resume=unfinished)))
 
     def leave_ladder(self) -> None:
-        """The run that goes on is the last of its ladder."""
+        """The run that goes on is the last of its ladder; resumed, it leads on."""
+        if self._climb is not None and self.own is not None:
+            self._left_ladder = self.own.run, self._climb
         self._climb = None
 
     def rung_note(self, live: Live | None) -> str:
@@ -214,8 +222,10 @@ class Carrier(App[str]):
             self._note_carried()
             if leave:
                 self.exit(f"{clean(live.name)} goes on without this terminal; minimind-tui shows it again.")
-            elif live.run is not None and self.shown is live:
-                self.watch_run(live.run)
+            elif live.run is not None:
+                self.notify(f"{clean(live.name)} goes on as a process of its own", markup=False)
+                if self.shown is live:
+                    self.watch_run(live.run)
         elif live.failure is None and live.state != "done":
             self.own = None
             self._note_carried()

@@ -4,10 +4,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from textual.app import App, SystemCommand
+from textual.command import CommandPalette
 from textual.screen import Screen
+from textual.widgets import OptionList
 
 _OWN = ("Quit", "Keys")
 """Commands of Textual's that the app has itself."""
+
+
+class Palette(CommandPalette):
+    """The toolkit's palette, which ended the app when a page was turned before there were commands."""
+
+    def _action_command_list(self, action: str) -> None:
+        if self.query_one(OptionList).option_count:
+            super()._action_command_list(action)
 
 
 def key_commands(app: App[Any], screen: Screen[Any]) -> Iterator[SystemCommand]:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,10 @@ from engine.clean import clean
 if TYPE_CHECKING:
     from textual.app import App
 
+_NOTHING = b"\x1b[I"
+"""A terminal's report that it has the focus."""
+_END_SECONDS = 180.0
+"""Longer than a run may take to save its last step."""
 _guarded: list[tuple[int, int]] = []
 """Descriptors of the terminal itself (for 1 and 2) while they point at the log."""
 
@@ -124,12 +129,16 @@ def when_told_to_end(call: Callable[[], None]) -> None:
     if sys.platform == "win32":
         return
 
-    def closed() -> None:
-        _quiet_input()
+    def asked() -> None:
+        threading.Thread(target=_end_at_last, name="end-at-last", daemon=True).start()
         call()
 
+    def closed() -> None:
+        _quiet_input()
+        asked()
+
     loop = asyncio.get_running_loop()
-    for number, handler in ((signal.SIGTERM, call), (signal.SIGHUP, closed)):
+    for number, handler in ((signal.SIGTERM, asked), (signal.SIGHUP, closed)):
         if signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, handler)
     resume = signal.getsignal(signal.SIGCONT)
@@ -138,11 +147,21 @@ def when_told_to_end(call: Callable[[], None]) -> None:
         signal.signal(signal.SIGCONT, lambda *arguments: resume(*arguments) if os.isatty(0) else None)
 
 
+def _end_at_last() -> None:
+    """Ends the process when its orderly end does not come."""
+    time.sleep(_END_SECONDS)
+    os._exit(1)
+
+
 def _quiet_input() -> None:
-    """Nothing comes from a terminal that is closed; without this, reading from it ends at once, again and again."""
+    """Nothing comes from a terminal that is closed; without this, reading from it ends at once, again and again.
+
+    The reader may have been told already that there is something to read: it finds a report that means nothing.
+    """
     if not os.isatty(0):
         with suppress(OSError):
-            silent, _ = os.pipe()
+            silent, ours = os.pipe()
+            os.write(ours, _NOTHING)
             os.dup2(silent, 0)
 
 

@@ -1,4 +1,4 @@
-"""What a checkpoint thinks of given tokens: their log-probabilities, alternatives, and two checkpoints compared."""
+"""What a checkpoint thinks of given tokens: their log-probabilities, and two checkpoints compared."""
 
 import math
 import threading
@@ -15,17 +15,6 @@ from engine.model.families import load_pretrained
 from engine.objectives.cross_entropy import token_losses
 from engine.text.sample import Pair, Sample
 from engine.text.tokenizer import Tokenizer
-
-_KEPT_SAMPLES = 2
-"""Samples whose hidden states are kept for `top`: both sides of a pair."""
-
-
-@dataclass(frozen=True, slots=True)
-class Alternative:
-    """A token that could have stood somewhere, and its log-probability in nats."""
-
-    id: int
-    logprob: float
 
 
 class Scorer:
@@ -56,7 +45,6 @@ class Scorer:
                 where=str(folder),
                 hint="the folder mixes two models: take another checkpoint",
             )
-        self._states: dict[bytes, Tensor] = {}
         self._lock = threading.Lock()
 
     def check(self, tokenizer: Tokenizer) -> None:
@@ -85,21 +73,6 @@ class Scorer:
         losses = token_losses(hidden[:-1], self._model.head_weight, targets)
         return [math.nan, *(-losses).tolist()]
 
-    @torch.no_grad()
-    def top(self, sample: Sample, index: int, k: int = 5) -> list[Alternative]:
-        """The `k` likeliest tokens for the place `index` of a sample, the best first; none for its first place.
-
-        The states of the samples scored last are kept, so this is cheap after `logprobs`.
-
-        Raises:
-            UserError: As `logprobs`.
-        """
-        if not 0 < index < len(sample):
-            return []
-        logits = self._model.logits(self._hidden(sample)[index - 1]).float()
-        found = logits.log_softmax(-1).topk(min(k, self._vocab_size))
-        return [Alternative(*each) for each in zip(found.indices.tolist(), found.values.tolist(), strict=True)]
-
     def pair(self, pair: Pair) -> tuple[list[float], list[float]]:
         """`logprobs` of the chosen and of the rejected side."""
         return self.logprobs(pair.chosen), self.logprobs(pair.rejected)
@@ -119,18 +92,12 @@ class Scorer:
                 where=str(self.folder),
                 hint="encode the data with the checkpoint's own tokenizer",
             )
-        key = sample.input_ids.tobytes()
         with self._lock:
-            if key in self._states:
-                return self._states[key]
             device = self._model.head_weight.device
             tokens = torch.from_numpy(sample.input_ids.astype(np.int64)).to(device)
             positions = torch.arange(len(sample), device=device)
             hidden: Tensor = self._model(tokens, positions, DocumentAttention([0, len(sample)], device))
-            self._states[key] = hidden
-            if len(self._states) > _KEPT_SAMPLES:
-                del self._states[next(iter(self._states))]
-            return hidden
+        return hidden
 
 
 @dataclass(frozen=True, slots=True)

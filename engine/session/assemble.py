@@ -21,11 +21,16 @@ from engine.text.store import SampleStore
 from engine.text.tokenizer import Tokenizer
 
 
-def build_model(settings: Settings) -> Transformer:
-    """The start checkpoint's model, or random weights that are a function of the seed."""
-    shape = settings.model
-    if settings.data.start_from:
-        loaded = load_pretrained(settings.data.start_from)
+def build_model(settings: Settings, saved: Path | None = None) -> Transformer:
+    """The start checkpoint's model, or random weights that are a function of the seed.
+
+    Args:
+        settings: The run's.
+        saved: A checkpoint of the run itself; what the run once started from is not needed any more then.
+    """
+    shape, start = settings.model, saved or settings.data.start_from
+    if start:
+        loaded = load_pretrained(start)
         scaling = loaded.config.rope_scaling or stretched(shape)
         model = Transformer(replace(loaded.config, dropout=shape.dropout, rope_scaling=scaling))
         model.load_state_dict(loaded.state_dict())

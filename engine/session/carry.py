@@ -198,7 +198,9 @@ def _train_model(run: RunFolder, settings: Settings, emit: Reporter, inbox: Inbo
     threads, device = set_threads(training.num_threads), pick_device(training.device)
     tokenizer = Tokenizer.load(run.tokenizer)
     store = _checked_data(run, settings, tokenizer, emit, inbox)
-    model = build_model(settings).to(device.torch_device)
+    steps = run.checkpoint_steps()
+    saved = run.checkpoint(steps[-1]) if steps else None
+    model = build_model(settings, saved).to(device.torch_device)
     model.gradient_checkpointing = training.gradient_checkpointing
     precision = Precision(training.dtype, device)
     encoder = Encoder(tokenizer, encode_settings(settings))
@@ -208,9 +210,8 @@ def _train_model(run: RunFolder, settings: Settings, emit: Reporter, inbox: Inbo
     if training.compile:
         compile_model(model)
     loop = Loop(stage, run, device, precision, emit, inbox, peak)
-    saved = run.checkpoint_steps()
-    if saved:
-        loop.restore(run.checkpoint(saved[-1]))
+    if saved is not None:
+        loop.restore(saved)
     emit(
         RunStarted(
             stage=settings.stage.name,

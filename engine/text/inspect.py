@@ -1,8 +1,10 @@
 """One row as people and programs see it: every token with its text, role and weight, and why it has that weight."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from engine.errors import UserError
 from engine.text.encode import Encoder, EncodeSettings
@@ -20,6 +22,7 @@ _GIVEN = {
     "user": "the user says it; the model learns to answer, not to ask",
     "tool": "a tool says it; the model learns to use results, not to make them up",
 }
+_SAME = "both sides are the same: this pair teaches nothing"
 _WRAPPED = {
     "system": "the template writes it around the system prompt",
     "user": "the template writes it around the user's words",
@@ -45,6 +48,7 @@ class InspectedSample:
         weights: Loss weights.
         special: Whether it is a control token or a tag, one token by the tokenizer's word.
         problems: What is odd about the sample, in words.
+        shared: Of a side of a pair: with how many tokens both sides begin.
     """
 
     sample: Sample
@@ -58,6 +62,7 @@ class InspectedSample:
     weights: Sequence[float]
     special: Sequence[bool]
     problems: tuple[str, ...]
+    shared: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -79,6 +84,8 @@ class InspectedSample:
             return "running text, where every token is predicted from those before it"
         if self.purpose == "all":
             return "every token of the row counts, whoever says it"
+        if index < self.shared:
+            return "a part of the answer, but the other answer says the same here: it cancels out"
         if kind == "end":
             return "the assistant's end of turn, so that it learns to stop"
         if self.special[index]:
@@ -147,10 +154,11 @@ def inspect_samples(record: Record, encoder: Encoder) -> list[InspectedSample]:
     tokenizer = encoder.tokenizer
     if record.shape == "pair":
         pair = encoder.encode_pair(record)
-        return [
-            inspect_sample(pair.chosen, tokenizer, "chosen"),
-            inspect_sample(pair.rejected, tokenizer, "rejected"),
-        ]
+        sides = (pair.chosen, pair.rejected)
+        shared = _shared(*sides)
+        shown = [inspect_sample(each, tokenizer, ("chosen", "rejected")[side]) for side, each in enumerate(sides)]
+        same = (_SAME,) if shared == len(pair.chosen) == len(pair.rejected) else ()
+        return [replace(side, shared=shared, problems=(*side.problems, *same)) for side in shown]
     samples = encoder.encode(record)
     windowed = record.shape == "text" or (record.shape == "conversation" and encoder.settings.train_on == "all")
     if record.shape == "conversation":
@@ -161,6 +169,13 @@ def inspect_samples(record: Record, encoder: Encoder) -> list[InspectedSample]:
         inspect_sample(sample, tokenizer, purpose, continues=windowed and index > 0)
         for index, sample in enumerate(samples)
     ]
+
+
+def _shared(chosen: Sample, rejected: Sample) -> int:
+    """With how many tokens both begin."""
+    length = min(len(chosen), len(rejected))
+    differs = chosen.input_ids[:length] != rejected.input_ids[:length]
+    return int(np.argmax(differs)) if differs.any() else length
 
 
 def inspect_record(

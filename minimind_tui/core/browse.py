@@ -14,7 +14,7 @@ DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".txt", ".md", ".csv", ".parquet"
 STARTER = "starter:"
 CHOOSE_FOLDER = "choose this folder"
 UNUSABLE = (OSError, RuntimeError, ValueError)
-"""What looking up a typed path may raise: too long a name, a folder that may not be searched, no such user, a zero byte."""
+"""What looking up a typed path may raise: the name is too long, a folder may not be searched, there is no such user."""
 _MOST_ENTRIES = 2000
 _MOST_RECENT = 12
 

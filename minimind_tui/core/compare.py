@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from engine.errors import EngineError
 from engine.runs.events import Event, Sampled
 from engine.runs.folder import RunFolder
 from engine.runs.history import EventTail
@@ -22,6 +23,9 @@ LETTERS = "ABCDEF"
 """The runs' short names, in their order."""
 NONE = "–"
 """What stands where a run has nothing to say."""
+
+News = tuple[RunSummary, list[Event]]
+"""How a run stands, and what it has said since it was last asked."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,22 @@ class Comparison:
         self._digests, self._tails = [Digest(run) for run in runs], [EventTail(run) for run in runs]
         self.histories = [RunHistory() for _ in runs]
         self.summaries: list[RunSummary] = []
-        self.feed(self.poll())
+        self.feed([(digest.read(), tail.drain()) for digest, tail in zip(self._digests, self._tails, strict=True)])
 
-    def poll(self) -> list[tuple[RunSummary, list[Event]]]:
-        """What came since the last call, for `feed`; call it from a thread."""
-        return [(digest.read(), tail.drain()) for digest, tail in zip(self._digests, self._tails, strict=True)]
+    def poll(self) -> list[News]:
+        """What came since the last call, for `feed`; call it from a thread, and again once that was fed.
 
-    def feed(self, news: Sequence[tuple[RunSummary, list[Event]]]) -> bool:
+        A run that cannot be read any more, as it was deleted, stays as it was.
+        """
+        return [self._news(*one) for one in zip(self._digests, self._tails, self.summaries, strict=True)]
+
+    def _news(self, digest: Digest, tail: EventTail, last: RunSummary) -> News:
+        try:
+            return digest.read(), tail.drain()
+        except (EngineError, OSError):
+            return last, []
+
+    def feed(self, news: Sequence[News]) -> bool:
         """Takes in what `poll` found, in the thread that reads the curves; whether there was anything."""
         changed = self.summaries != [summary for summary, _ in news]
         self.summaries = [summary for summary, _ in news]
@@ -92,8 +105,8 @@ class Comparison:
 
     @property
     def going_on(self) -> bool:
-        """Whether one of the runs is still running."""
-        return any(summary.state == "running" for summary in self.summaries)
+        """Whether one of the runs is running, or may be again: one that stopped can be resumed elsewhere."""
+        return any(summary.state == "running" or summary.can_resume for summary in self.summaries)
 
     def names(self) -> list[tuple[str, str]]:
         """Letter and name of each run."""

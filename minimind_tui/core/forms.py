@@ -40,13 +40,17 @@ class Draft:
 
     def __init__(self, profile: Profile, reference: str = "") -> None:
         self.profile, self.stage, self.reference = profile, profile.stage, reference
-        self.saved: Entries = entries_of(profile)
+        self.saved, self._bad = self._read(profile)
         self.inherited: dict[str, Any] = {}
         self.inherited_from = ""
         self._changes: dict[str, Any] = {}
         self._typed: dict[str, tuple[str, str]] = {}
-        self._bad = {
-            name: wrong for name, (value, _) in self.saved.items() if (wrong := wrong_with(self.stage, name, value))
+
+    def _read(self, profile: Profile) -> tuple[Entries, dict[str, str]]:
+        """What is saved, and what of it cannot be used."""
+        saved = entries_of(profile)
+        return saved, {
+            name: wrong for name, (value, _) in saved.items() if (wrong := wrong_with(self.stage, name, value))
         }
 
     @property
@@ -133,6 +137,18 @@ class Draft:
         """Everything back to what is saved."""
         self._typed.clear()
         self._changes.clear()
+
+    def mark_saved(self, written: Entries) -> None:
+        """Takes for saved what was written, as `asked` gave it; what was changed since stays a change."""
+        asked, self.saved, self._bad = self.asked, written, {}
+        self._changes = {name: value for name, (value, _) in asked.items() if value != written[name][0]}
+        for name in self.inherited:
+            self._typed.pop(name, None)
+
+    def rebase(self, profile: Profile) -> None:
+        """Puts the changes over what was read again, a profile of the same stage."""
+        self.profile, (self.saved, self._bad) = profile, self._read(profile)
+        self._changes = {name: value for name, value in self._changes.items() if value != self.saved[name][0]}
 
     def remember(self, name: str) -> Edit:
         """How a setting stands, for `restore`."""

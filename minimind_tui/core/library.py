@@ -24,7 +24,7 @@ class Library:
     """Reads the runs' folders; what has not changed is not read again. Any thread may ask."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock, self._measuring = threading.Lock(), threading.Lock()
         self._known: dict[RunFolder, Digest] = {}
         self._sizes: dict[RunFolder, tuple[object, int]] = {}
 
@@ -43,13 +43,14 @@ class Library:
     def sizes(self, runs: Iterable[RunSummary]) -> dict[RunFolder, int]:
         """Bytes on disk of each run; measured again when it has ended or has another checkpoint."""
         found = {}
-        for summary in runs:
-            key = (summary.began, summary.state, summary.checkpoints)
-            known = self._sizes.get(summary.run)
-            if known is None or known[0] != key:
-                known = key, disk_use(summary.run)
-            found[summary.run] = known
-        self._sizes = found
+        with self._measuring:  # a lock of its own: who asks for the runs need not wait for this
+            for summary in runs:
+                key = (summary.began, summary.state, summary.checkpoints)
+                known = self._sizes.get(summary.run)
+                if known is None or known[0] != key:
+                    known = key, disk_use(summary.run)
+                found[summary.run] = known
+            self._sizes = found
         return {run: size for run, (_, size) in found.items()}
 
 

@@ -30,6 +30,7 @@ class Live:
     def __init__(self, handle: RunHandle, name: str = "") -> None:
         self.handle, self.history = handle, RunHistory()
         self._name = name
+        self._log_interval: int | None = None
         self.detaching = False
         self._probed, self._alive = 0.0, True
         self._since, self._news = time.time(), list[Event]()
@@ -96,6 +97,8 @@ class Live:
 
         A stop reaches a run of this process also before its first step, when it does not listen to commands yet.
         """
+        if command == "set_log_interval":
+            self._log_interval = value
         if isinstance(self.handle, ThreadRun) and command in ("stop", "stop_now"):
             if command == "stop_now" or self.history.status != "running":
                 self.handle.interrupt()
@@ -116,9 +119,14 @@ class Live:
         Returns:
             Why it did not work, if it did not.
         """
+        paused = self.history.status == "paused"
         try:
             if isinstance(self.handle, ThreadRun):
-                self.handle.detach()
+                process = self.handle.detach()
+                if self._log_interval is not None:
+                    process.send("set_log_interval", self._log_interval)
+                if paused:
+                    process.send("pause")
         except EngineError as error:
             return error
         except OSError as error:

@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, Interrupted
@@ -23,12 +24,14 @@ class Measuring:
     Attributes:
         doing, progress: What is being done and how much of it, 0 to 1.
         result: What `engine.evaluation.evaluate` found, with every answer; None before.
+        file: What `data` stands for, once it was found.
         error: Why it could not be done.
     """
 
     def __init__(self, asked: Measurement) -> None:
         self.doing, self.progress = "loading the checkpoint", 0.0
         self.result: dict[str, Any] | None = None
+        self.file: Path | None = None
         self.error: EngineError | None = None
         self._cancelled = threading.Event()
         self._thread = threading.Thread(target=self._work, args=(asked,), name="measuring", daemon=True)
@@ -54,9 +57,11 @@ class Measuring:
             from engine.references import checkpoint_folder, data_file
             from engine.training.device import pick_device
 
+            checkpoint = checkpoint_folder(asked.checkpoint)
+            self.file = data_file(asked.data)
             found = evaluate(
-                checkpoint_folder(asked.checkpoint),
-                data_file(asked.data),
+                checkpoint,
+                self.file,
                 max_rows=asked.max_rows,
                 max_new_tokens=asked.max_new_tokens,
                 device=str(pick_device("auto").torch_device),

@@ -61,6 +61,8 @@ def _kind(event: Event, live: Live) -> str:
             return f"warned {name}"
         case Finished(status="failed") if live.is_own:
             return ""  # it ends in a dialog
+        case Finished() if live.detaching:
+            return ""  # it goes on elsewhere
         case Finished():
             return event.type
         case _:
@@ -75,7 +77,7 @@ def _notice(name: str, event: Event, count: int) -> Notice | None:
         case NonFiniteStep(step=step, what=what):
             return Notice(name, f"step {step:,} skipped: {clean(what)} is not finite{times}", "error")
         case Warned(name=warning, message=message):
-            return Notice(name, f"{clean(warning)}: {clean(message)}{times}", "warning")
+            return Notice(name, f"{clean(warning).replace('_', ' ')}: {clean(message)}{times}", "warning")
         case Finished(status="failed", error=error):
             return Notice(name, f"failed: {clean(error)}", "error")
         case Finished(status=status, step=step):

@@ -22,13 +22,18 @@ class Overlay:
     def read(self, runs: Sequence[RunFolder]) -> dict[RunFolder, Live]:
         """The histories of runs; those that are not known yet are read, so call it from a thread.
 
+        Those that are known are left alone: `others` reads on in them, in another thread.
+
         Raises:
             OSError: One cannot be read.
         """
-        lives = {}
+        known, lives = self._chosen, dict[RunFolder, Live]()
         for run in runs:
-            lives[run] = self._chosen[run][1] if run in self._chosen else Live(RunHandle(run))
-            lives[run].drain()
+            if run in known:
+                lives[run] = known[run][1]
+            else:
+                lives[run] = Live(RunHandle(run))
+                lives[run].drain()
         return lives
 
     def choose(self, lives: dict[RunFolder, Live]) -> None:
@@ -40,11 +45,10 @@ class Overlay:
         self._chosen = {run: (places[run], live) for run, live in lives.items()}
 
     def others(self, shown: RunFolder | None) -> list[Other]:
-        """What is drawn beside a run; those that go on are heard."""
+        """What is drawn beside a run, with what each has said by now: one that has just ended has last words."""
         found = []
         for run, (place, live) in self._chosen.items():
             if run != shown:
-                if live.alive:
-                    live.drain()
+                live.drain()
                 found.append(Other(place, live.name, live.history))
         return sorted(found, key=lambda other: other.place)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from engine.errors import EngineError
+from engine.errors import EngineError, UserError
+from engine.settings.places import user_profiles
 from engine.settings.profile import Profile, list_profiles, load_profile
 from engine.settings.registry import STAGES
 from minimind_tui.core.forms import Draft
@@ -84,9 +85,41 @@ def grouped(entries: Sequence[Entry], stage: str = "", words: str = "") -> list[
 
 
 def editor_command(path: Path) -> list[str]:
-    """The user's editor on a file; empty where neither VISUAL nor EDITOR names one."""
-    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or ""
-    return [*shlex.split(editor), str(path)] if editor.strip() else []
+    """The user's editor on a file; empty where neither VISUAL nor EDITOR names one.
+
+    Raises:
+        UserError: The editor's command cannot be read, such as one with an open quote.
+    """
+    name = "VISUAL" if os.environ.get("VISUAL") else "EDITOR"
+    editor = os.environ.get(name, "")
+    try:
+        return [*shlex.split(editor), str(path)] if editor.strip() else []
+    except ValueError as error:
+        reason = str(error).lower()
+        raise UserError(
+            f"the editor's command cannot be read: {reason}", where=f"{name}={editor}", hint=f"set {name} anew"
+        ) from None
+
+
+def heirs(entries: Iterable[Entry], path: Path) -> list[str]:
+    """The profiles that extend a file, also by way of others."""
+    parents = {
+        entry.reference: (_parent(entry.profile), entry.profile.path)
+        for entry in entries
+        if entry.profile is not None and entry.profile.extends
+    }
+    found: list[str] = []
+    above = {path.resolve()}
+    while new := [name for name, (parent, _) in parents.items() if parent in above and name not in found]:
+        found += new
+        above |= {own.resolve() for name in new if (own := parents[name][1]) is not None}
+    return found
+
+
+def _parent(profile: Profile) -> Path:
+    """The file of the user's that a profile extends, if there is one."""
+    named = Path(profile.extends).expanduser()
+    return (named if named.is_file() else user_profiles() / f"{profile.extends}.toml").resolve()
 
 
 def free_name(draft: Draft, taken: Collection[str]) -> str:

@@ -89,9 +89,7 @@ def pair_sheets(record: Record, encoder: Encoder) -> PairSheets:
         TemplateFailure: The chat template cannot render the row.
     """
     chosen, rejected = inspect_samples(record, encoder)
-    length = min(len(chosen), len(rejected))
-    differs = chosen.sample.input_ids[:length] != rejected.sample.input_ids[:length]
-    shared = int(np.argmax(differs)) if differs.any() else length
+    shared = chosen.shared
     return PairSheets(_labelled("chosen", chosen, shared), _labelled("rejected", rejected, shared), shared)
 
 
@@ -251,6 +249,8 @@ class _Details:
 def _predicts(part: InspectedSample, place: int) -> str:
     following = place + 1
     if following == len(part):
+        if part.purpose == "prompt":
+            return "the model's own answer begins after this"
         return "predicts nothing: the sample ends here"
     weight = part.weights[following]
     said = f"weight {weight:g}" if weight else "not trained"
@@ -261,4 +261,6 @@ def _named(part: InspectedSample, place: int) -> str:
     """A token's text in quotes; of a part of a character, the character that it becomes part of."""
     whole = next((text for text in part.texts[place:] if text), "")
     shown = clean(whole.replace("\n", "⏎").replace("\t", "⇥"), newlines=False)
-    return f"'{shown}'" if part.texts[place] else f"a part of '{shown}'"
+    if not part.texts[place]:
+        return f"a part of '{shown}'"
+    return f"'{shown}'" if len(part.bytes[place]) >= len(part.texts[place].encode()) else f"the last part of '{shown}'"

@@ -1,10 +1,12 @@
 """A conversation as it is kept: its turns, what was dropped from it, and the data files it is saved to."""
 
 import json
+import os
 import re
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 LEFT, RIGHT, TIE = "left", "right", "tie"
 STOPPED, FAILED = "stopped", "failed"
+LAST = 2**62
+"""A row's number beyond every file's end: the Data screen goes to the last row."""
 
 _THOUGHT = re.compile(r"<think>(.*?)(?:</think>|\Z)", re.DOTALL)
 _CLOSED = re.compile(r"\A(?:(?!<think>).)*?</think>", re.DOTALL)
@@ -248,11 +252,8 @@ def _messages(turns: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
     return [{"role": role, "content": text} for role, text in turns]
 
 
-def append_row(path: Path, row: dict[str, Any]) -> int:
+def append_row(path: Path, row: dict[str, Any]) -> None:
     """Appends a row to a JSON lines file, whole or not at all.
-
-    Returns:
-        Its number among the file's rows, from 0.
 
     Raises:
         DataError: Reading it back would give something else, such as an answer that holds a NUL character.
@@ -262,13 +263,27 @@ def append_row(path: Path, row: dict[str, Any]) -> int:
     _check(line, row)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _writing, path.open("ab+") as file:
-            file.seek(0)
-            old = file.read()
-            file.write((b"" if not old or old.endswith(b"\n") else b"\n") + line)
-            return sum(1 for each in old.splitlines() if each.strip())
+        # Unbuffered: nothing is left to be written after a failure.
+        with _writing, path.open("ab+", buffering=0) as file:
+            _append(file, line)
     except OSError as error:
         raise EngineError(f"it cannot be saved: {error.strerror}", where=str(path)) from error
+
+
+def _append(file: FileIO, line: bytes) -> None:
+    size = written = file.seek(0, os.SEEK_END)
+    if size:
+        file.seek(-1, os.SEEK_END)
+        line = line if file.read(1) == b"\n" else b"\n" + line
+    try:
+        while line:
+            count = file.write(line)
+            line, written = line[count:], written + count
+        os.fsync(file.fileno())
+    except OSError:
+        if os.fstat(file.fileno()).st_size == written:  # else another program has gone on after it
+            file.truncate(size)
+        raise
 
 
 def _check(line: bytes, row: dict[str, Any]) -> None:

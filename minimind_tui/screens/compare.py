@@ -15,12 +15,10 @@ from textual.widgets import ContentSwitcher, DataTable, Footer, Static
 
 from engine.clean import clean
 from engine.errors import CheckpointError, EngineError
-from engine.runs.events import Event
 from engine.runs.folder import RunFolder
-from engine.runs.summary import RunSummary
 from minimind_tui.core import plot
 from minimind_tui.core.charts import SMOOTHING, View
-from minimind_tui.core.compare import Comparison
+from minimind_tui.core.compare import Comparison, News
 from minimind_tui.widgets.curve import Curve
 from minimind_tui.widgets.runs.compare_answers import CompareAnswers
 from minimind_tui.widgets.runs.compare_curves import CompareCurves
@@ -81,6 +79,8 @@ class CompareScreen(Screen[None]):
         super().__init__()
         self._runs = list(runs)
         self._comparison: Comparison | None = None
+        self._polling = False
+        self._refused: EngineError | None = None
 
     @property
     def mini(self) -> "MinimindApp":
@@ -128,8 +128,15 @@ class CompareScreen(Screen[None]):
             self.call_later(self._loaded, comparison)
 
     def _refuse(self, error: EngineError) -> None:
-        self.dismiss()
-        self.mini.show_error(error)
+        self._refused = error
+        self.on_screen_resume()
+
+    def on_screen_resume(self) -> None:
+        """Gives its place to the error, if there is one; only when nothing lies above, which would go instead."""
+        if self._refused is not None and self.app.screen is self:
+            error, self._refused = self._refused, None
+            self.dismiss()
+            self.mini.show_error(error)
 
     async def _loaded(self, comparison: Comparison) -> None:
         self._comparison = comparison
@@ -139,20 +146,19 @@ class CompareScreen(Screen[None]):
         await self.show()
         self._focus_view()
 
-    @work(thread=True, exclusive=True, group="poll", exit_on_error=False)
     def _poll(self) -> None:
-        """Runs that go on are followed."""
-        comparison = self._comparison
-        if comparison is None or not comparison.going_on:
-            return
-        try:
-            news = comparison.poll()
-        except (EngineError, OSError):  # deleted meanwhile: what was read stays
-            return
-        self.call_later(self._feed, news)
+        """Runs that go on are followed, one reading at a time: two would share out the news between them."""
+        if self._comparison is not None and self._comparison.going_on and not self._polling:
+            self._polling = True
+            self._read_on(self._comparison)
 
-    async def _feed(self, news: Sequence[tuple[RunSummary, list[Event]]]) -> None:
-        if self._comparison is not None and self._comparison.feed(news):
+    @work(thread=True, exit_on_error=False)
+    def _read_on(self, comparison: Comparison) -> None:
+        self.call_later(self._feed, comparison, comparison.poll())
+
+    async def _feed(self, comparison: Comparison, news: Sequence[News]) -> None:
+        self._polling = False
+        if comparison.feed(news):
             await self.show()
 
     async def show(self) -> None:

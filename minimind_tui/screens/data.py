@@ -12,6 +12,7 @@ from textual.widget import Widget
 
 from engine.clean import clean
 from engine.runs.summary import RunSummary
+from minimind_tui.core.browse import STARTER, found_at
 from minimind_tui.core.encoded import Encoded, Problem
 from minimind_tui.core.filters import Filter
 from minimind_tui.core.look import PACKED, Judges
@@ -86,8 +87,14 @@ class DataScreen(DataTokens):
         self.recall_switches()
         self.say_list()
         self.follow_file()
-        if remembered := state.get("data.file", ""):
+        remembered = state.get("data.file", "")
+        if not remembered:
+            return
+        if remembered.startswith(STARTER) or found_at(remembered):
             self.open(remembered, state.get("data.row", 0))
+        else:
+            self.notify(f"{clean(remembered, newlines=False)} is not there any more", markup=False)
+            state.keep("data.file", "")
 
     @property
     def _body(self) -> Widget:

@@ -99,7 +99,8 @@ class DataWork(Area):
         try:
             rows = Rows(data_file(reference))
         except UNUSABLE as error:
-            raise DataError(f"the file cannot be read: {reason(error)}", where=reference, hint="name another") from error
+            what = f"the file cannot be read: {reason(error)}"
+            raise DataError(what, where=reference, hint="name another") from error
         self._tell(stop, opened, rows, reference)
         rows.build_index(progress, stop)
 
@@ -167,7 +168,6 @@ class DataWork(Area):
         first, second = (scorers[folder] if folder is not None else None for folder in folders)
         if first is not None and second is not None:
             first.check(second.tokenizer)
-
 
         def take() -> None:  # not in the thread: newer work may be loading others
             self._scorers = scorers

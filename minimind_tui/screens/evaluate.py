@@ -1,6 +1,7 @@
 """Evaluate: a checkpoint measured on a file."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rich.text import Text
@@ -13,7 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import DataTable, Input, Label, Static
 
 from engine.clean import clean
-from engine.errors import EngineError
+from engine.errors import EngineError, UserError
 from engine.runs.folder import find_run
 from engine.runs.summary import RunSummary, summarise
 from engine.text.starter import STARTER_FILES
@@ -62,6 +63,7 @@ class EvaluateDialog(ModalScreen[None]):
         self._checkpoint, self._data = checkpoint, data
         self._measuring: Measuring | None = None
         self._answers: list[dict[str, Any]] = []
+        self._measured: Path | None = None
 
     @property
     def mini(self) -> "MinimindApp":
@@ -129,13 +131,31 @@ class EvaluateDialog(ModalScreen[None]):
         if self._measuring is not None and self._measuring.alive:
             return
         checkpoint, data = (self.query_one(f"#{id}", Input).value.strip() for id in ("checkpoint", "data"))
-        rows, tokens = (self.query_one(f"#{id}", Input).value for id in ("rows", "tokens"))
         if not checkpoint or not data:
             self._say(f"{'data' if checkpoint else 'checkpoint'}: nothing is named", "$text-error")
             return
-        asked = Measurement(checkpoint, data, int(rows or 0), max(1, int(tokens or 1)))
+        try:
+            asked = Measurement(checkpoint, data, self._whole("rows", least=0), self._whole("tokens", least=1))
+        except UserError as error:
+            self._say(str(error), "$text-error")
+            return
         self._measuring = Measuring(asked)
         self._poll()
+
+    def _whole(self, id: str, *, least: int) -> int:
+        """The whole number in an entry, the least one where it is empty.
+
+        Raises:
+            UserError: It is none, or less than the least: Textual's integer entries let `-` and `1_` through.
+        """
+        text = self.query_one(f"#{id}", Input).value.strip()
+        try:
+            value = int(text or least)
+        except ValueError:
+            raise UserError(f"{text!r} is not a whole number", where=id) from None
+        if value < least:
+            raise UserError(f"{value} is less than {least}", where=id)
+        return value
 
     def _poll(self) -> None:
         measuring = self._measuring
@@ -156,6 +176,7 @@ class EvaluateDialog(ModalScreen[None]):
         elif measuring.result is None:
             self._say("cancelled", MUTED)
         else:
+            self._measured = measuring.file
             self._show(measuring.result)
 
     def _say(self, text: str, style: str) -> None:
@@ -212,13 +233,10 @@ class EvaluateDialog(ModalScreen[None]):
 
     @on(DataTable.RowSelected, "#questions")
     def _open_row(self, event: DataTable.RowSelected) -> None:
-        """Opens the question's row in the Data screen."""
-        from engine.references import data_file
-
-        answer = self._answers[event.cursor_row]
-        path = data_file(self.query_one("#data", Input).value.strip())
-        self.dismiss()
-        self.mini.open_data(path, answer["row"])
+        """Opens the question's row in the Data screen: in the file that was measured, whatever is named by now."""
+        if self._measured is not None:
+            self.dismiss()
+            self.mini.open_data(self._measured, self._answers[event.cursor_row]["row"])
 
 
 def _mark(answer: Mapping[str, Any]) -> Text:

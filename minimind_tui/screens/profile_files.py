@@ -2,21 +2,27 @@
 
 import subprocess
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from textual import work
+from textual.app import SuspendNotSupported
 from textual.binding import Binding, BindingType
 
 from engine.clean import clean
-from engine.errors import EngineError, ProfileError
+from engine.errors import EngineError, ProfileError, UserError
 from engine.settings.places import user_profiles
+from engine.settings.profile import Profile
 from engine.settings.registry import find_stage
 from engine.settings.writing import save_profile, write_profile
-from minimind_tui.core.forms import Draft, new_draft
-from minimind_tui.core.profiles import Entry, editor_command, free_name
+from minimind_tui.core.forms import Draft, Entries, new_draft
+from minimind_tui.core.profiles import Entry, editor_command, free_name, heirs
 from minimind_tui.screens.area import Area
 from minimind_tui.widgets.profiles.dialogs import ChoiceDialog, NameDialog, StageDialog
+
+_NAMED = 8
+"""Profiles that a question names at most."""
 
 
 class ProfileFiles(Area):
@@ -94,7 +100,7 @@ class ProfileFiles(Area):
         if draft.profile.path is None:
             self._save_as(draft, then)
         else:
-            self._write(draft, draft.reference, lambda: _write_own(draft), then)
+            self._write_text(draft, draft.reference, draft.revised, partial(_write_own, draft.profile), then)
 
     def is_usable(self, draft: Draft) -> bool:
         """Whether a run could have the settings; says why not, and goes there."""
@@ -121,29 +127,50 @@ class ProfileFiles(Area):
         def named(answer: tuple[str, str] | None) -> None:
             if answer is not None:
                 name, title = answer
-                self._write(draft, name, lambda: save_profile(name, draft.copied(title)), then)
+                self._write_text(draft, name, lambda: draft.copied(title), lambda text: save_profile(name, text), then)
 
         suggestion = free_name(draft, [entry.reference for entry in self.entries])
         self.mini.push_screen(NameDialog(why, suggestion, draft.profile.title), named)
 
-    @work(thread=True, group="save", exit_on_error=False)
-    def _write(
-        self, draft: Draft, reference: str, write: Callable[[], object], then: Callable[[], None] | None
+    def _write_text(
+        self,
+        draft: Draft,
+        reference: str,
+        make: Callable[[], str],
+        write: Callable[[str], object],
+        then: Callable[[], None] | None,
     ) -> None:
+        """Makes the text at once, for the draft may change while a thread writes it."""
+        try:
+            text = make()
+        except EngineError as error:
+            self.mini.show_error(error)
+        else:
+            written = draft.asked
+
+            def done() -> None:
+                self._written(draft, written, reference, then)
+
+            self._write(lambda: write(text), done)
+
+    @work(thread=True, group="save", exit_on_error=False)
+    def _write(self, write: Callable[[], object], done: Callable[[], None]) -> None:
         try:
             write()
         except EngineError as error:
             self.app.call_from_thread(self.mini.show_error, error)
         else:
-            self.app.call_from_thread(self._written, draft, reference, then)
+            self.app.call_from_thread(done)
 
-    def _written(self, draft: Draft, reference: str, then: Callable[[], None] | None) -> None:
+    def _written(self, draft: Draft, written: Entries, reference: str, then: Callable[[], None] | None) -> None:
         self.notify(f"saved: {clean(reference, newlines=False)}", markup=False)
-        draft.undo_all()
-        if then is None:
+        draft.mark_saved(written)
+        draft.reference = reference
+        if draft is self.draft and (then is None or draft.unsaved):  # changed meanwhile: one stays with it
             self.show_saved(reference)
-        else:
-            self.read_profiles()
+            return
+        self.read_profiles()
+        if then is not None:
             then()
 
     # Files
@@ -182,6 +209,9 @@ class ProfileFiles(Area):
                 self._delete(path)
 
         question = f"Delete {path}?\nRuns keep their own copy of the profile."
+        if names := heirs(self.entries, path):
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            question += f"\nWhat extends it cannot be read without it: {', '.join(names[:_NAMED])}{more}."
         self.mini.push_screen(ChoiceDialog("Delete", question, {"y": "Delete", "c": "Cancel"}), answered)
 
     @work(thread=True, group="save", exit_on_error=False)
@@ -203,37 +233,45 @@ class ProfileFiles(Area):
         """Opens the profile's file in the user's editor, and reads it again afterwards."""
         if (path := self._own_file()) is None:
             return
-        command = editor_command(path)
         if self.unsaved:
             self.notify("Save (w) or take back (U) the changes here first.", severity="warning")
-        elif not command:
+            return
+        try:
+            command = editor_command(path)
+        except UserError as error:
+            self.mini.show_error(error)
+            return
+        if not command:
             self.notify("Neither VISUAL nor EDITOR names an editor.", severity="warning")
         else:
             try:
                 with self.app.suspend():
                     subprocess.run(command, check=False)
+            except SuspendNotSupported:
+                hint = "open the file in another terminal"
+                self.mini.show_error(UserError("the editor cannot be run here", where=str(path), hint=hint))
             except OSError as error:
                 wrong = ProfileError(f"the editor cannot be started: {error.strerror}", where=command[0])
                 self.mini.show_error(wrong)
             self.show_saved(self.draft.reference if self.draft else self.broken.reference if self.broken else "")
 
 
-def _write_own(draft: Draft) -> None:
+def _write_own(profile: Profile, text: str) -> None:
     """Writes a profile's own file, unless another program has changed it meanwhile.
 
     Raises:
         ProfileError: It was changed, or cannot be written.
     """
-    path = draft.profile.path
+    path = profile.path
     assert path is not None
     try:
-        now = path.read_text(encoding="utf-8") if path.exists() else draft.profile.source
+        now = path.read_text(encoding="utf-8") if path.exists() else profile.source
     except (OSError, UnicodeDecodeError):
         now = ""
-    if now != draft.profile.source:
+    if now != profile.source:
         raise ProfileError(
             "the file was changed by another program since it was read",
             where=str(path),
             hint="save under another name (a), or take the changes back (U) and open it again",
         )
-    write_profile(path, draft.revised())
+    write_profile(path, text)

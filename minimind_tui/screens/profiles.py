@@ -176,8 +176,13 @@ class ProfilesScreen(ProfileFiles):
     def _show(self, entry: Entry) -> None:
         self._wanted = entry.reference
         self.mini.state.keep("profiles.profile", entry.reference)
+        draft = self.draft
         if entry.profile is not None:
-            self.show_draft(Draft(entry.profile, entry.reference))
+            if draft and (draft.reference, draft.stage) == (entry.reference, entry.profile.stage):
+                draft.rebase(entry.profile)  # what is being changed meanwhile stays
+                self._edited()
+            else:
+                self.show_draft(Draft(entry.profile, entry.reference))
             return
         self.draft, self.broken = None, entry
         self.query_one(FormPane).show_broken(entry)

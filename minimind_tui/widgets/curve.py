@@ -128,7 +128,7 @@ class Curve(Widget, can_focus=True):
     # Drawing
 
     def _key(self) -> tuple[object, ...]:
-        data = tuple((id(curve.series), self._news(curve.series), curve.role) for curve in self._chart.curves)
+        data = tuple((curve.series, self._news(curve.series), curve.role) for curve in self._chart.curves)
         return self.content_size, data, self._view, self.app.theme
 
     def _news(self, series: Series) -> int:

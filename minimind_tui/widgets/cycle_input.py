@@ -5,10 +5,11 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.suggester import SuggestFromList
-from textual.widgets import Input
+
+from minimind_tui.widgets.clean_input import CleanInput
 
 
-class CycleInput(Input):
+class CycleInput(CleanInput):
     """Down and up put in one choice after the other; what begins like one is completed with the right arrow."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -15,6 +15,7 @@ from textual.widgets.option_list import Option
 from engine.clean import clean
 from minimind_tui.core.browse import UNUSABLE, Entry, complete, found_at, listing, reason
 from minimind_tui.core.figures import size
+from minimind_tui.widgets.clean_input import CleanInput
 from minimind_tui.widgets.states import MUTED
 
 
@@ -73,7 +74,7 @@ class FileDialog(ModalScreen[str]):
         with Vertical(classes="dialog -file") as dialog:
             dialog.border_title = self._title
             dialog.border_subtitle = "↑↓ choose · enter opens · tab completes · escape cancels"
-            yield Input(self._start, placeholder="a path", id="path", select_on_focus=False, compact=True)
+            yield CleanInput(self._start, placeholder="a path", id="path", select_on_focus=False, compact=True)
             yield OptionList(id="entries", compact=True)
             yield Static("", id="said")
 

@@ -37,14 +37,13 @@ class LogPane(FollowScroll):
         self._shown: tuple[object, ...] = ()
         self.level = INFO
 
-    def next_level(self) -> str:
-        """Shows the next more serious lines only, or all again; what is shown in words."""
+    def next_level(self) -> None:
+        """From now on the next more serious lines only, or all again."""
         self.level = LEVELS[(LEVELS.index(self.level) + 1) % len(LEVELS)]
-        return _SHOWN[self.level]
 
     def show(self, history: RunHistory) -> None:
         """Shows a run's log."""
-        key = (id(history), len(history.log), self.level)
+        key = (history, len(history.log), self.level)
         if key == self._shown:
             return
         self._shown = key
@@ -97,9 +96,9 @@ class SamplesPane(VimScroll):
     def show(self, history: RunHistory) -> None:
         """Shows a run's samples."""
         newest = history.samples[-1] if history.samples else None
-        if (key := (id(history), len(history.samples), newest)) == self._shown:
+        if (key := (history, len(history.samples), newest)) == self._shown:
             return
-        if (key[0],) != self._shown[:1]:
+        if self._shown[:1] != (history,):
             self.prompt = self.step = None
         self._shown, self._book = key, SampleBook(history.samples)
         self._paint()

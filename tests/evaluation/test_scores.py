@@ -67,17 +67,9 @@ def test_logprobs_are_transformers_own(policy: Scorer, pair: Pair) -> None:
             table = theirs(ids[None]).logits[0].log_softmax(-1)
         assert len(found) == len(sample) and math.isnan(found[0])
         assert found[1:] == pytest.approx(table[:-1].gather(1, ids[1:, None])[:, 0].tolist(), abs=2e-5)
-        for index in (1, len(sample) - 1):
-            best = policy.top(sample, index, 3)
-            values, places = table[index - 1].topk(3)
-            assert [each.id for each in best] == places.tolist()
-            assert [each.logprob for each in best] == pytest.approx(values.tolist(), abs=2e-5)
 
 
 def test_the_edges_of_a_sample(policy: Scorer) -> None:
-    sample = _sample([5, 6])
-    assert policy.top(sample, 0) == [] and policy.top(sample, 2) == []
-    assert len(policy.top(sample, 1, 10_000)) == policy.tokenizer.vocab_size
     assert policy.logprobs(_sample([])) == []
     [alone] = policy.logprobs(_sample([5]))
     assert math.isnan(alone)
@@ -86,16 +78,6 @@ def test_the_edges_of_a_sample(policy: Scorer) -> None:
 def test_half_precision_says_nearly_the_same(policy: Scorer, pair: Pair) -> None:
     half = Scorer(policy.folder, torch.bfloat16)
     assert half.logprobs(pair.chosen)[1:] == pytest.approx(policy.logprobs(pair.chosen)[1:], abs=0.3)
-
-
-def test_states_are_kept_for_both_sides_of_a_pair(policy: Scorer, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    policy.pair(pair)
-    with monkeypatch.context() as patch:
-        patch.setattr(Transformer, "forward", lambda *_: pytest.fail("computed again"))
-        assert policy.top(pair.chosen, 3) and policy.top(pair.rejected, 3)
-    before = policy.top(pair.chosen, 3)
-    policy.logprobs(_sample([1, 2, 3]))  # displaces the chosen side
-    assert policy.top(pair.chosen, 3) == before
 
 
 def test_a_pair_by_hand() -> None:

@@ -1,5 +1,7 @@
 """Profiles out: only what differs, atomically, and never over something else."""
 
+import resource
+
 import pytest
 import tomli
 
@@ -138,6 +140,19 @@ def test_a_folder_that_cannot_be_written_is_named():
     with pytest.raises(ProfileError, match="cannot be written") as caught:
         save_profile("mine", "")
     assert "mine.toml" in caught.value.where
+
+
+def test_a_failure_leaves_neither_a_part_nor_a_change():
+    path = save_profile("mine", WRITTEN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(ProfileError, match="cannot be written"):
+            save_profile("mine", WRITTEN + "# more", overwrite=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_text(encoding="utf-8") == WRITTEN
+    assert [entry.name for entry in path.parent.iterdir()] == ["mine.toml"]
 
 
 def test_built_in_profiles_have_no_file_of_the_user_s_but_a_parent():

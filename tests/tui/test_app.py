@@ -215,8 +215,8 @@ async def test_paths_open_on_their_screens(home: Path) -> None:
 async def test_a_small_terminal_says_so(app: MinimindApp) -> None:
     async with app.run_test(size=(50, 12)) as pilot:
         await pilot.pause()
-        assert app.screen.query_one("#too-small").display
-        assert not app.screen.query_one("#ladder").display
+        said = app.screen.query_one("#too-small")
+        assert said.display and said.region == app.screen.region, "nothing else is seen"
         await pilot.resize_terminal(80, 24)
         await pilot.pause()
-        assert app.screen.query_one("#ladder").display
+        assert not said.display and app.screen.query_one("#ladder").has_focus

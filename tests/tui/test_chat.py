@@ -16,10 +16,13 @@ from engine.text.records import open_records
 from minimind_tui.app import MinimindApp
 from minimind_tui.core.transcript import STOPPED, Turn, conversations_file, preferences_file
 from minimind_tui.screens.chat import ChatScreen
+from minimind_tui.screens.data import DataScreen
 from minimind_tui.screens.dialogs import ErrorDialog
 from minimind_tui.screens.home import HomeScreen
+from minimind_tui.state import State
 from minimind_tui.widgets.chat.dialogs import CheckpointDialog, CutOffDialog
 from minimind_tui.widgets.chat.pane import ChatPane
+from minimind_tui.widgets.data.row_list import RowList
 from minimind_tui.widgets.run_table import RunTable
 from minimind_tui.widgets.token_view import TokenView
 from minimind_tui.widgets.turn_view import TurnView
@@ -136,8 +139,8 @@ async def test_turns_are_edited_asked_again_and_brought_back(chat_app: MinimindA
 
         on = await _press(pilot, pane, "escape", "c")
         assert on.text.startswith(edited.text) and on.given == edited.given and on.count == edited.count + 5
-        await _press(pilot, pane, "r")
-        assert _texts(pane) == first[:2], "with a fixed seed: the first answer again"
+        await _press(pilot, pane, "k", "r")
+        assert _texts(pane) == first[:2], "with a fixed seed: the first answer again, asked for at its question"
         assert pane.conversation.versions == 4
         await pilot.press("u")
         assert pane.conversation.turns[-1] == on
@@ -165,6 +168,8 @@ async def test_probabilities_of_tokens(chat_app: MinimindApp) -> None:
         assert len(said) == len(turn.tokens)
         await pilot.press("escape")
         assert pane.talk.has_focus and pane.talk.display and pane.prompt.display
+        await pilot.press("k", "p")
+        assert view.has_focus and len(view.sheet.texts) == len(turn.tokens), "at the question: the answer below it"
 
 
 async def test_two_checkpoints_and_a_vote(chat_app: MinimindApp, home: Path) -> None:
@@ -188,6 +193,7 @@ async def test_two_checkpoints_and_a_vote(chat_app: MinimindApp, home: Path) -> 
         assert pane.conversation.turns[-1].pending
         await pilot.press("right_square_bracket", "s")
         await until(pilot, preferences_file().is_file)
+        assert State.load().get("chat.votes", {}) == {"tiny-chat@newest tiny-pretrain@newest": [0, 1, 0]}, "at once"
         voted = pane.conversation.turns[-1]
         assert (voted.text, voted.verdict) == (turn.rival.text, "right")
         assert "✓ better" in str(pane.query(TurnView).last().border_title)
@@ -233,10 +239,14 @@ async def test_a_transcript_is_saved_to_the_letter_and_opened(chat_app: Minimind
         [row] = open_records(conversations_file()).records()
         said = (("system", "Be 你."), ("user", question), ("assistant", answer.text))
         assert row.messages == tuple(Message(*each) for each in said)
-        opened = []
-        chat_app.open_data = lambda path, row=0: opened.append((path, row))  # type: ignore[method-assign, assignment]
+        with conversations_file().open("a") as file:
+            file.write('\n{"no": "row"}\n')
+        await pilot.press("w", "s")
+        await until(pilot, lambda: len([*open_records(conversations_file()).records()]) == 2)
         await pilot.press("o")
-        assert opened == [(conversations_file(), 0)]
+        await until(pilot, lambda: isinstance(chat_app.screen, DataScreen)
+                    and chat_app.screen.query_one(RowList).row == 1)  # fmt: skip
+        assert chat_app.state.get("data.file", "") == str(conversations_file())
 
 
 async def test_settings_are_checked_and_remembered(chat_app: MinimindApp) -> None:
@@ -314,6 +324,33 @@ async def test_a_docked_pane_follows_a_run_and_lets_go(home: Path) -> None:
         assert pane.talk.has_focus and not left
         await pilot.press("escape")
         assert left
+
+
+async def test_what_is_chosen_by_hand_stays_until_another_run_is_followed(home: Path) -> None:
+    put_chat_runs(home)
+    by_hand = home / "model"
+    by_hand.symlink_to(checkpoint_folder("tiny-chat"))
+    host = MinimindApp()
+    async with host.run_test(size=SIZE) as pilot:
+        await pilot.pause()
+        pane = ChatPane(docked=True)
+        await host.screen.mount(pane)
+        pane.follow_newest("tiny-chat")
+        await until(pilot, lambda: pane.reference == "tiny-chat@newest")
+        pane.conversation.add(Turn("user", "hi"))
+        pane.action_choose()
+        await pilot.pause()
+        await pilot.press("slash")
+        host.screen.query_one("#wanted", Input).value = str(by_hand)
+        await pilot.press("enter")
+        await until(pilot, lambda: pane.reference == str(by_hand))
+        pane.follow_newest("tiny-chat")
+        pane.look()
+        await host.workers.wait_for_complete()
+        await pilot.pause()
+        assert pane.reference == str(by_hand) and _texts(pane) == ["hi"]
+        pane.follow_newest("tiny-pretrain")
+        await until(pilot, lambda: pane.reference == "tiny-pretrain@newest")
 
 
 @pytest.mark.parametrize("size", [(80, 24), (60, 16)])

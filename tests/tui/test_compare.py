@@ -1,15 +1,18 @@
 """The Compare screen by keyboard alone."""
 
+import threading
 from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
 from textual.widgets import Static
 
+from engine.errors import EngineError
 from engine.runs.events import Evaluated
 from engine.runs.folder import RunFolder
 from engine.runs.history import EventWriter
 from minimind_tui.app import MinimindApp
+from minimind_tui.core.compare import News
 from minimind_tui.screens.compare import CompareScreen
 from minimind_tui.screens.dialogs import ErrorDialog
 from minimind_tui.widgets.curve import Curve
@@ -119,6 +122,62 @@ async def test_runs_that_go_on_are_followed(app: MinimindApp, two: list[RunFolde
             EventWriter(live)(Evaluated(step=21, metrics={"val_loss": 0.125}))
             screen._poll()
             await until(pilot, lambda: "B 0.125" in str(screen.query(Curve).first().border_subtitle))
+
+
+async def test_one_reading_at_a_time(app: MinimindApp, two: list[RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
+    live, begun, go_on = make_run("live", status=""), [], threading.Event()
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await _compare(app, pilot, [two[0], live])
+        comparison = screen._comparison
+        assert comparison is not None
+        poll = comparison.poll
+
+        def slow() -> list[News]:
+            begun.append(1)
+            go_on.wait(60)
+            return poll()
+
+        monkeypatch.setattr(comparison, "poll", slow)
+        EventWriter(live)(Evaluated(step=21, metrics={"val_loss": 0.125}))
+        screen._poll()
+        await until(pilot, lambda: begun == [1])
+        screen._poll()
+        await pilot.pause(0.1)
+        assert begun == [1]
+        go_on.set()
+        await until(pilot, lambda: "B 0.125" in str(screen.query(Curve).first().border_subtitle))
+        screen._poll()
+        await until(pilot, lambda: len(begun) > 1)
+
+
+async def test_help_above_keeps_its_place_when_the_runs_cannot_be_read(
+    app: MinimindApp, two: list[RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two[1].resolved.write_text("{")
+    go_on, refused = threading.Event(), list[EngineError]()
+    monkeypatch.setattr("minimind_tui.core.plot.load", lambda: go_on.wait(60))
+    refuse = CompareScreen._refuse
+
+    def noted(screen: CompareScreen, error: EngineError) -> None:
+        refuse(screen, error)
+        refused.append(error)
+
+    monkeypatch.setattr(CompareScreen, "_refuse", noted)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        home, screen = app.screen, CompareScreen(two)
+        await app.push_screen(screen)
+        await pilot.press("f1")
+        above = app.screen
+        assert above is not screen
+        go_on.set()
+        await until(pilot, lambda: bool(refused))
+        await pilot.pause()
+        assert app.screen is above
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, ErrorDialog))
+        await pilot.press("escape")
+        assert app.screen is home
 
 
 async def test_runs_that_cannot_be_read_end_in_a_dialog(app: MinimindApp, two: list[RunFolder]) -> None:

@@ -1,6 +1,8 @@
 """The Data screen by keyboard."""
 
+import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,11 +10,12 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import OptionList, Static
+from textual.widgets import Input, OptionList, Static
 
 from engine.session import TrainRequest, train
 from engine.text.tokenizer_training import train_tokenizer
 from minimind_tui.app import MinimindApp
+from minimind_tui.core.filters import Filter
 from minimind_tui.screens.data import DataScreen
 from minimind_tui.screens.dialogs import ErrorDialog
 from minimind_tui.widgets.data.audit_panel import AuditPanel
@@ -284,6 +287,59 @@ async def test_opening_files_by_dialog_folder_and_recents(folder: Path) -> None:
             await pilot.press("escape")
             await until(pilot, lambda: app.screen is screen)
         assert screen._rows.path.name == "rlaif.jsonl", "what was open stays"
+
+
+@pytest.mark.parametrize("typed", ["~nobody-of-this-name/x.jsonl", f"/{'x' * 300}"])
+async def test_a_path_that_cannot_be_looked_up_is_an_error_to_read(home: Path, typed: str) -> None:
+    app = MinimindApp()
+    app.state.keep("data.file", typed)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("2")
+        await until(pilot, lambda: isinstance(app.screen, ErrorDialog))
+        assert "cannot be read" in str(app.screen._message()) or "does not exist" in str(app.screen._message())
+        await pilot.press("escape")
+        assert app.state.get("data.file", "") == "", "it is not opened again"
+        await pilot.press("r")
+        await until(pilot, lambda: isinstance(app.screen, FileDialog) and bool(app.screen.query("#path")))
+        dialog = app.screen
+        dialog.query_one(Input).value = typed
+        await pilot.press("tab")
+        await until(pilot, lambda: bool(str(dialog.query_one("#said", Static).content)))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, ErrorDialog))
+
+
+async def test_without_a_file_the_screen_says_what_can_be_done(home: Path) -> None:
+    app = MinimindApp()
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("2")
+        await until(pilot, lambda: "o opens a file" in shown(app.screen))
+        assert "starter world" in shown(app.screen).partition("o opens a file")[2]
+        await pilot.press("z", "z", "enter", "escape")
+        assert app.screen.query_one(RowList).has_focus
+
+
+async def test_what_a_notice_quotes_is_cleaned_and_no_markup(folder: Path) -> None:
+    async with opened(folder / "talk.jsonl") as (screen, pilot):
+        screen._filter = Filter("problem: [/x]", "[/x] \x1b[2J")
+        screen._take_filtered((), 1.0, True)
+        await until(pilot, lambda: len(screen.app._notifications) > 0)
+        toast = list(screen.app._notifications)[-1]
+        assert toast.message == "No [/x] ␛[2J." and not toast.markup
+        await pilot.pause()
+
+
+async def test_progress_of_ended_encoding_is_dropped(folder: Path) -> None:
+    async with opened(folder / "talk.jsonl") as (screen, pilot):
+        stop = threading.Event()
+        await asyncio.to_thread(screen._tell, stop, screen._note_encoding, 0.5)
+        assert screen._encoding == 0.5
+        screen.forget_encoded()
+        stop.set()
+        await asyncio.to_thread(screen._tell, stop, screen._note_encoding, 0.7)
+        assert screen._encoding is None
+        await pilot.press("a")
+        await until(pilot, lambda: screen._encoded is not None)
 
 
 async def test_a_pair_stands_side_by_side(folder: Path) -> None:

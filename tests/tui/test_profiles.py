@@ -1,6 +1,7 @@
 """The Profiles screen by keyboard alone."""
 
 import json
+import threading
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from textual.widgets import Input, Select, Static
 from engine.runs.folder import create_run
 from engine.settings.places import user_profiles
 from engine.settings.profile import load_profile, resolve
-from engine.settings.writing import save_profile
+from engine.settings.writing import save_profile, write_profile
 from minimind_tui.app import MinimindApp
 from minimind_tui.screens.dialogs import ErrorDialog
 from minimind_tui.screens.home import HomeScreen
@@ -119,7 +120,7 @@ async def test_one_s_own_profile_is_saved_in_place_and_deleted(app: MinimindApp)
         path = user_profiles() / "mine.toml"
         await until(pilot, lambda: "epochs = 4  # enough" in path.read_text())
         assert path.read_text().startswith("# kept")
-        await until(pilot, lambda: not screen.unsaved)
+        await until(pilot, lambda: screen.draft is not None and screen.draft.profile.source == path.read_text())
         await _edit(pilot, "epo", "5", "enter")
         path.write_text('stage = "sft"\n')
         await pilot.press("w")
@@ -134,6 +135,65 @@ async def test_one_s_own_profile_is_saved_in_place_and_deleted(app: MinimindApp)
         await until(pilot, lambda: screen.draft is not None and screen.draft.reference != "mine")
         await pilot.press("x")
         assert not isinstance(app.screen, ChoiceDialog), "a built-in one cannot be deleted"
+
+
+async def test_what_is_changed_while_it_is_saved_is_not_lost(app: MinimindApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_profile("mine", 'stage = "sft"\nextends = "cpu/sft"\n')
+    path, slow = user_profiles() / "mine.toml", threading.Event()
+
+    def write_slowly(path: Path, text: str) -> None:
+        assert slow.wait(30)
+        write_profile(path, text)
+
+    monkeypatch.setattr("minimind_tui.screens.profile_files.write_profile", write_slowly)
+    async with app.run_test(size=SIZE) as pilot:
+        app.open_profile("mine")
+        await until(pilot, lambda: isinstance(app.screen, ProfilesScreen) and app.screen.draft is not None
+                    and app.screen.draft.reference == "mine")  # fmt: skip
+        screen = app.screen
+        assert isinstance(screen, ProfilesScreen)
+        await pilot.pause()
+        await _edit(pilot, "epo", "4", "enter")
+        await pilot.press("w")
+        await _edit(pilot, "epo", "5", "enter")
+        await _edit(pilot, "seed", "7")
+        slow.set()
+        await until(pilot, lambda: screen.draft is not None and screen.draft.profile.source == path.read_text()
+                    and "epochs = 4" in path.read_text())  # fmt: skip
+        assert screen.draft is not None and "seed" not in path.read_text()
+        assert (screen.draft.value("epochs"), screen.draft.value("seed"), screen.draft.unsaved) == (5, 7, 2)
+        assert isinstance(app.focused, Input), "one goes on typing"
+        await pilot.press("8", "enter", "w")
+        await until(pilot, lambda: not screen.unsaved)
+    assert tomli.loads(path.read_text())["training"] == {"epochs": 5, "seed": 78}
+
+
+async def test_who_extends_it_is_named_before_it_is_deleted(app: MinimindApp) -> None:
+    save_profile("mine", 'stage = "sft"\n')
+    save_profile("heir", 'extends = "mine"\n')
+    async with app.run_test(size=SIZE) as pilot:
+        screen = await _screen(pilot, app)
+        await pilot.press("slash", *"mine", "enter", "x")
+        assert isinstance(app.screen, ChoiceDialog)
+        assert "cannot be read without it: heir." in str(app.screen.query_one(Static).content)
+        await pilot.press("escape")
+        assert screen.draft is not None and screen.draft.reference == "mine"
+
+
+async def test_an_editor_that_cannot_be_run_is_told(app: MinimindApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The terminal of the tests cannot be suspended, as a browser's cannot."""
+    monkeypatch.delenv("VISUAL", raising=False)
+    save_profile("mine", 'stage = "sft"\n')
+    async with app.run_test(size=SIZE) as pilot:
+        await _screen(pilot, app)
+        await pilot.press("slash", *"mine", "enter")
+        for editor, said in (("vim '", "cannot be read"), ("true", "cannot be run here")):
+            monkeypatch.setenv("EDITOR", editor)
+            await pilot.press("e")
+            await until(pilot, lambda: isinstance(app.screen, ErrorDialog))
+            assert said in str(app.screen._message())  # type: ignore[attr-defined]
+            await pilot.press("escape")
+            await pilot.pause()
 
 
 async def test_changes_are_asked_about_and_stay_while_one_is_elsewhere(app: MinimindApp) -> None:

@@ -414,8 +414,35 @@ async def test_a_checkpoint_is_measured_and_the_questions_listed(app: MinimindAp
         assert "expected sat" in said and "\x1b" not in said
         for part in ("#figures", "#questions", "#answer"):
             assert dialog.query_one(part).region.bottom <= 23
-        await pilot.press("escape")
+        opened = list[tuple[Path | str, int]]()
+        app.open_data = lambda path, row=0: opened.append((path, row))  # type: ignore[method-assign]
+        dialog.query_one("#data", Input).value = str(home / "none.jsonl")
+        await pilot.press("enter")
         await until(pilot, lambda: app.screen is not dialog)
+        assert opened == [(rows, 1)], "what was measured, not what is named by now"
+
+
+async def test_what_is_no_number_of_rows_is_refused_in_the_dialog(app: MinimindApp) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        dialog = EvaluateDialog("none", "none.jsonl")
+        app.push_screen(dialog)
+        await until(pilot, lambda: dialog.is_mounted)
+
+        async def told(id: str, text: str) -> str:
+            entry = dialog.query_one(f"#{id}", Input)
+            entry.value = ""
+            entry.focus()
+            await pilot.press(*text, "enter")
+            assert app.screen is dialog and entry.value == text
+            said = str(dialog.query_one("#progress", Static).content)
+            entry.value = "1"
+            return said
+
+        for id in ("rows", "tokens"):
+            for text in ("-", "+", "1_"):
+                assert await told(id, text) == f"{id}: {text!r} is not a whole number"
+        assert await told("rows", "-5") == "rows: -5 is less than 0"
+        assert await told("tokens", "0") == "tokens: 0 is less than 1"
 
 
 async def test_a_measurement_can_be_given_up(app: MinimindApp, home: Path) -> None:

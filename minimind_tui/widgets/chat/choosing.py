@@ -41,7 +41,7 @@ class Choosing(Vertical):
         self._speakers: list[Speaker] = []
         self._spoken: Speaker | None = None
         self._ticket = 0
-        self._following = ""
+        self._following, self._by_hand = "", False
 
     @property
     def mini(self) -> "MinimindApp":
@@ -80,18 +80,26 @@ class Choosing(Vertical):
 
     def talk_with(self, run: str = "") -> None:
         """Talks with a run's newest checkpoint, or with what a reference or a path names; empty: the newest of all."""
-        self._following = ""
+        self._following, self._by_hand = "", False
         if run:
             self.choose([newest(run)], fresh=True)
         else:
             self._find_any(self._next_ticket(), "")
 
     def follow_newest(self, run: str) -> None:
-        """Talks with a live run's newest checkpoint, also with one that is not saved yet; empty: no longer."""
+        """Talks with a live run's newest checkpoint, also with one that is not saved yet; empty: no longer.
+
+        What was chosen by hand stays until it is another run.
+        """
         if run != self._following:
-            self._following = run
+            self._following, self._by_hand = run, False
             if run:
                 self.choose([newest(run)], fresh=True, quiet=True)
+
+    def choose_by_hand(self, references: list[str]) -> None:
+        """Talks with these, whatever run is followed."""
+        self._by_hand = True
+        self.choose(references)
 
     def choose(self, references: list[str], *, fresh: bool = False, quiet: bool = False) -> None:
         """Talks with these, one or two.
@@ -131,6 +139,7 @@ class Choosing(Vertical):
 
     def _not_found(self, ticket: int, error: EngineError) -> None:
         if ticket == self._ticket:
+            self._by_hand = self._by_hand and bool(self._speakers)
             self.mini.show_error(error)
 
     def _found(self, ticket: int, speakers: list[Speaker], fresh: bool) -> None:
@@ -152,7 +161,7 @@ class Choosing(Vertical):
         if not self.display or self.app.screen is not self.screen:
             return
         references = [speaker.reference for speaker in self._speakers]
-        if self._following and not references:
+        if self._following and not references and not self._by_hand:
             self._find(self._ticket, [newest(self._following)], False, True)
         elif not references and not self.docked:
             self._find_any(self._ticket, "")

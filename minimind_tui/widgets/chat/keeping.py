@@ -7,6 +7,7 @@ from textual import work
 
 from engine.errors import EngineError
 from minimind_tui.core.transcript import (
+    LAST,
     TIE,
     Turn,
     append_row,
@@ -23,7 +24,7 @@ from minimind_tui.widgets.chat.talking import Talking
 class Keeping(Talking):
     """A conversation that can be voted on and saved."""
 
-    _saved: tuple[Path, int] | None = None
+    _saved: Path | None = None
 
     def action_vote(self, verdict: str) -> None:
         """Says which of two answers is better; the conversation goes on with it."""
@@ -50,6 +51,7 @@ class Keeping(Talking):
         votes: dict[str, Any] = self.mini.state.get("chat.votes", {})
         standing = count_vote(votes, turn.sides[0], turn.sides[1], voted.verdict)
         self.mini.state.keep("chat.votes", votes)
+        self.mini.state.save()  # a vote is work: it outlives a crash
         self.refresh_bindings()
         self.action_type()
         if voted.verdict == TIE or useless or not save or voted.rival is None:
@@ -87,24 +89,23 @@ class Keeping(Talking):
     @work(thread=True, group="chat-save", exit_on_error=False)
     def _save(self, path: Path, row: dict[str, Any], what: str) -> None:
         try:
-            place = append_row(path, row)
+            append_row(path, row)
         except EngineError as error:
             self.app.call_from_thread(self.mini.show_error, error)
             return
-        self.app.call_from_thread(self._has_saved, path, place, what)
+        self.app.call_from_thread(self._has_saved, path, what)
 
-    def _has_saved(self, path: Path, place: int, what: str) -> None:
-        self._saved = path, place
+    def _has_saved(self, path: Path, what: str) -> None:
+        self._saved = path
         self.refresh_bindings()
-        self.tell(f"{what} row {place + 1} of {path} (o opens it)")
+        self.tell(f"{what} the last row of {path} (o opens it)")
 
     def action_open(self) -> None:
-        """Opens what was saved last on the Data screen."""
-        saved = [file for file in (conversations_file(), preferences_file()) if file.is_file()]
-        if self._saved is not None:
-            self.mini.open_data(*self._saved)
-        elif saved:
-            self.mini.open_data(saved[0])
+        """Opens what was saved last on the Data screen, at its last row."""
+        files = filter(None, (self._saved, conversations_file(), preferences_file()))
+        saved = next((file for file in files if file.is_file() and file.stat().st_size), None)
+        if saved is not None:
+            self.mini.open_data(saved, LAST)
         else:
             self.tell("Nothing is saved yet: w saves the conversation.")
 

@@ -229,11 +229,12 @@ class ChatPane(Keeping):
             self.talk.view.fold()
 
     def action_tokens(self) -> None:
-        """Shows the current answer's tokens, or the talk again."""
-        turn: Turn | None = self.talk.view.turn if self.talk.view is not None else None
+        """Shows the tokens of the current answer, of a question those of the one below it, or the talk again."""
+        answer = self.talk.answer
+        turn: Turn | None = answer.turn if answer is not None else None
         panel = self.query_one(TokenPanel)
-        if not self._tokens_shown and (turn is None or turn.role != "assistant"):
-            self.tell("Choose an answer first: j and k walk the turns.")
+        if not self._tokens_shown and turn is None:
+            self.tell("There is no answer yet.")
             return
         panel.display = not self._tokens_shown
         self.talk.display = self.prompt.display = not panel.display
@@ -270,8 +271,7 @@ class ChatPane(Keeping):
 
         def chosen(reference: str | None) -> None:
             if reference:
-                self._following = ""
-                self.choose([reference, *(other.reference for other in self._speakers[1:])])
+                self.choose_by_hand([reference, *(other.reference for other in self._speakers[1:])])
             self.action_type()
 
         self.app.push_screen(CheckpointDialog("Talk with", self.reference), chosen)

@@ -100,6 +100,15 @@ class TalkList(FollowScroll):
         """The answer or question that keys act on."""
         return self.current.views[self.side] if self.current else None
 
+    @property
+    def answer(self) -> TurnView | None:
+        """The answer that keys act on; of a question the one below it."""
+        for block in self.blocks[self._place : self._place + 2]:
+            view = block.views[min(self._side, len(block.views) - 1)]
+            if view.turn.role == "assistant":
+                return view
+        return None
+
     def fill(self, conversation: Conversation) -> None:
         """Shows a conversation anew."""
         self.cut(0)

@@ -9,17 +9,13 @@ from minimind_tui.core.rows import Rows
 from minimind_tui.core.suits import suits
 from minimind_tui.widgets.states import MUTED
 
-NOTHING = (
-    "No file is open. [b]o[/b] opens one, [b]r[/b] one that was open before; the starter world has some of each kind."
-)
-
 
 class DataHead(Static):
     """Two lines about the open file."""
 
     def show_nothing(self) -> None:
         """No file is open."""
-        self.update(Content.from_markup(NOTHING))
+        self.update("No file is open.")
 
     def show(self, rows: Rows, share: float, stage: str, tokens: int | None, work: str) -> None:
         """Shows what is known so far.

@@ -22,6 +22,9 @@ from minimind_tui.widgets.states import MUTED
 from minimind_tui.widgets.token_view import TokenView
 
 _NOTHING = "no row to look at"
+_NO_FILE = """\
+o opens a file
+r opens one that was open before, or a file of the starter world"""
 _CUT = "were cut to fit"
 """The end of a problem that the counts tell already."""
 
@@ -40,6 +43,12 @@ class RowPane(Vertical):
         Binding("comma", "walk(-1)", "Sample before", key_display=",", show=False,
                 tooltip="Sample before of the row, or packed row before", id="data.sample_before"),
     ]  # fmt: skip
+
+    DEFAULT_CSS = """
+    RowPane > #no-file {
+        height: 1fr; padding: 0 2; content-align: center middle; text-align: center; color: $foreground 60%;
+    }
+    """
 
     @dataclass
     class Turned(Message):
@@ -61,13 +70,14 @@ class RowPane(Vertical):
         yield TokenView(empty=_NOTHING, id="tokens")
         yield PairView(id="pair")
         yield TextView(id="plain")
+        yield Static(_NO_FILE, id="no-file", markup=False)
         yield Static("", id="token-detail")
         yield Static("", id="token-legend")
         yield Switches("", id="switches")
 
     def on_mount(self) -> None:
         self.query_one("#row-problems").display = False
-        self._show_only(self.query_one("#tokens"))
+        self._show_only(self.query_one("#no-file"))
 
     @property
     def view(self) -> Widget:
@@ -75,7 +85,8 @@ class RowPane(Vertical):
         pair = self.query_one(PairView)
         if pair.display:
             return pair.current
-        return next(view for view in (self.query_one("#tokens"), self.query_one("#plain")) if view.display)
+        plain = self.query_one("#plain")
+        return plain if plain.display else self.query_one("#tokens")
 
     @property
     def labelled(self) -> LabelledSheet | None:
@@ -124,7 +135,7 @@ class RowPane(Vertical):
         self._say_token()
 
     def _show_only(self, view: Widget) -> None:
-        for name in ("#tokens", "#pair", "#plain"):
+        for name in ("#tokens", "#pair", "#plain", "#no-file"):
             self.query_one(name).display = self.query_one(name) is view
         self.set_class(view.id == "plain", "-plain")
 

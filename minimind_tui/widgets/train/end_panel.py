@@ -35,7 +35,7 @@ class EndPanel(VimScroll):
 
     def show(self, live: Live) -> None:
         """Shows how a run ended; nothing is made again where nothing has changed."""
-        key = (id(live.history), live.history.version, live.state, self.size)
+        key = (live.history, live.history.version, live.state, self.size)
         if key != self._shown:
             self._shown = key
             self.query_one(Static).update(Content("\n").join(_lines(live, self.scrollable_content_region.width)))

@@ -1,10 +1,11 @@
 """Files to choose from."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from minimind_tui.core.browse import complete, entries, listing, with_recent
+from minimind_tui.core.browse import UNUSABLE, complete, entries, found_at, listing, with_recent
 
 
 @pytest.fixture
@@ -41,6 +42,31 @@ def test_completion_goes_as_far_as_it_is_clear(folder: Path) -> None:
     assert complete(f"{folder}/zzz") == f"{folder}/zzz"
     assert complete("starter:dp") == "starter:dpo"
     assert complete("/no/such/folder/x") == "/no/such/folder/x"
+
+
+@pytest.mark.parametrize("typed", ["~nobody-of-this-name/x", f"/{'x' * 300}/x", "/tmp/a\0b/x"])
+def test_a_path_that_cannot_be_looked_up_is_nothing(typed: str) -> None:
+    assert found_at(typed) == "" and complete(typed) == typed
+    with suppress(UNUSABLE):
+        assert listing(typed) == []
+
+
+def test_a_folder_that_may_not_be_searched_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", lambda path, **options: refuse(path))
+    assert found_at("/root/x") == ""
+
+
+def test_what_stands_at_a_path(folder: Path) -> None:
+    assert found_at(folder) == "folder" and found_at(f"{folder}/alps.txt") == "file"
+    assert found_at(folder / "gone.csv") == found_at(folder / "none") == ""
+
+
+def test_a_link_to_itself_hides_no_neighbour(folder: Path) -> None:
+    (folder / "loop.txt").symlink_to(folder / "loop.txt")
+    assert {"alps.txt", "loop.txt"} <= {entry.name for entry in entries(folder)}
 
 
 def test_an_empty_line_offers_what_was_open_and_the_starter_world() -> None:

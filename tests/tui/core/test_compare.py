@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -80,12 +81,28 @@ def test_a_stage_without_steps_is_compared_by_its_end(home: Path) -> None:
 def test_runs_that_go_on_are_followed(home: Path) -> None:
     one, two = make_run("one"), make_run("two", status="")
     comparison = Comparison([one, two])
-    assert not comparison.going_on and not comparison.feed(comparison.poll())
+    assert not comparison.feed(comparison.poll())
     assert [cell.text for cell in _row(comparison.numbers(), "time worked").cells] == ["20s", "20s"]
     with two.lock():
         EventWriter(two)(Evaluated(step=21, metrics={"val_loss": 0.01}))
         assert comparison.feed(comparison.poll()) and comparison.going_on
     assert [cell.text for cell in _row(comparison.numbers(), "best val loss").cells] == ["1.5", "0.01"]
+
+
+@pytest.mark.parametrize(("status", "going_on"), [("done", False), ("stopped", True), ("failed", True), ("", True)])
+def test_what_may_be_resumed_may_go_on(home: Path, status: str, going_on: bool) -> None:
+    assert Comparison([make_run("one"), make_run("two", status=status)]).going_on == going_on
+
+
+def test_a_deleted_run_stays_and_the_others_are_followed(home: Path) -> None:
+    one, two = make_run("one", status=""), make_run("two", status="")
+    comparison = Comparison([one, two])
+    shutil.rmtree(one.path)
+    EventWriter(two)(Evaluated(step=21, metrics={"val_loss": 0.01}))
+    assert comparison.feed(comparison.poll())
+    rows = comparison.numbers()
+    assert [cell.text for cell in _row(rows, "best val loss").cells] == ["1.5", "0.01"]
+    assert _row(rows, "step").cells[0].text == "20/20"
 
 
 def test_a_run_that_cannot_be_read_is_refused(home: Path) -> None:

@@ -1,6 +1,11 @@
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
+from engine.runs.folder import RunFolder
 from engine.runs.summary import summarise
 from engine.settings.registry import STAGES
 from minimind_tui.core.library import Library, ladder, next_stage
@@ -55,6 +60,22 @@ def test_sizes_are_measured_once_for_each_checkpoint(home: Path) -> None:
     os.utime(run.events)
     assert library.sizes(library.runs())[run] == before + 500
     assert library.sizes([]) == {}
+
+
+def test_two_threads_that_ask_measure_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run("one")
+    library, measured = Library(), list[RunFolder]()
+
+    def measure(run: RunFolder) -> int:
+        measured.append(run)
+        time.sleep(0.2)
+        return 7
+
+    monkeypatch.setattr("minimind_tui.core.library.disk_use", measure)
+    runs = library.runs()
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(library.sizes, [runs, runs])) == [{run: 7}] * 2
+    assert measured == [run]
 
 
 def test_the_ladder_says_what_comes_next(home: Path) -> None:

@@ -33,3 +33,15 @@ def test_a_run_that_goes_on_is_heard(home: Path) -> None:
         _step(run, 2)
         (other,) = overlay.others(None)
         assert list(other.history.curves["loss"].steps) == [1, 2]
+
+
+def test_a_known_run_is_read_in_one_thread_only(home: Path) -> None:
+    one, two = create_run("one"), create_run("two")
+    overlay = Overlay()
+    overlay.choose(overlay.read([one]))
+    _step(one, 1)
+    _step(two, 1)
+    lives = overlay.read([one, two])
+    assert not lives[one].history.curves and len(lives[two].history.curves["loss"]) == 1
+    found = overlay.others(None)
+    assert len(found[0].history.curves["loss"]) == 1, "also the last words of a run that is over"

@@ -2,11 +2,13 @@ from pathlib import Path
 
 import pytest
 
+from engine.errors import UserError
 from engine.settings.places import user_profiles
+from engine.settings.profile import load_profile
 from engine.settings.registry import STAGES
 from engine.settings.writing import save_profile
 from minimind_tui.core.forms import Draft, new_draft
-from minimind_tui.core.profiles import OWN, editor_command, free_name, grouped, read_entries
+from minimind_tui.core.profiles import OWN, editor_command, free_name, grouped, heirs, read_entries
 
 
 def test_profiles_stand_by_hardware_in_the_ladder_s_order_and_one_s_own_last() -> None:
@@ -60,3 +62,39 @@ def test_the_editor_is_the_user_s(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VISUAL")
     monkeypatch.setenv("EDITOR", " ")
     assert editor_command(path) == []
+    monkeypatch.setenv("EDITOR", "vim '")
+    with pytest.raises(UserError, match="cannot be read: no closing quotation") as caught:
+        editor_command(path)
+    assert caught.value.where == "EDITOR=vim '"
+
+
+def test_those_who_extend_a_file_are_found_also_by_way_of_others(tmp_path: Path) -> None:
+    base = save_profile("base", 'stage = "sft"\n')
+    save_profile("a/child", 'extends = "base"\n')
+    save_profile("grandchild", 'extends = "a/child"\n')
+    save_profile("other", 'extends = "cpu/sft"\n')
+    beside = tmp_path / "beside.toml"
+    beside.write_text(f'extends = "{base}"\n')
+    entries = read_entries([str(beside)])
+    assert sorted(heirs(entries, base)) == sorted([str(beside), "a/child", "grandchild"])
+    assert heirs(entries, user_profiles() / "a" / "child.toml") == ["grandchild"]
+    assert heirs(entries, user_profiles() / "other.toml") == []
+
+
+def test_what_is_changed_while_it_is_saved_stays_a_change() -> None:
+    path = save_profile("mine", 'stage = "sft"\nextends = "cpu/sft"\n')
+    draft = Draft(load_profile("mine"), "mine")
+    for name, text in (("epochs", "4"), ("seed", "7"), ("warmup_steps", "9")):
+        draft.enter(name, text)
+    written, text = draft.asked, draft.revised()
+    draft.enter("epochs", "5")
+    draft.undo("seed")
+    draft.enter("batch_size", "x")
+    path.write_text(text)
+    draft.mark_saved(written)
+    draft.rebase(load_profile("mine"))
+    assert [name for name in draft.stage.settings if draft.changed(name)] == ["batch_size", "epochs", "seed"]
+    assert (draft.value("epochs"), draft.value("seed"), draft.text("batch_size")) == (5, 42, "x")
+    assert draft.origin("warmup_steps") == "profile mine"
+    draft.undo_all()
+    assert (draft.value("epochs"), draft.value("seed")) == (4, 7)

@@ -1,4 +1,5 @@
 import json
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,8 +58,8 @@ def conversation(*texts: str, system: str = "") -> Conversation:
 def test_a_saved_transcript_is_read_back_to_the_letter(tmp_path: Path, system: str) -> None:
     path = tmp_path / "new" / "conversations.jsonl"
     talk = conversation(*TEXTS, system=system)
-    assert append_row(path, conversation_row(talk.messages())) == 0
-    assert append_row(path, conversation_row(talk.messages(2))) == 1
+    append_row(path, conversation_row(talk.messages()))
+    append_row(path, conversation_row(talk.messages(2)))
     first, second = open_records(path).records()
     assert (first.shape, first.format) == ("conversation", "minimind")
     opening = (Message("system", system),) if system else ()
@@ -100,6 +101,23 @@ def test_a_torn_line_is_not_continued(tmp_path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     assert [len(lines), json.loads(lines[0]), json.loads(lines[2])] == [3, row, row]
     assert sum(isinstance(item, Record) for item in open_records(path)) == 2
+
+
+def test_a_row_that_the_disk_does_not_take_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "conversations.jsonl"
+    append_row(path, conversation_row(conversation("hi", "ho").messages()))
+    before = path.read_bytes()
+    long = conversation_row(conversation("hi", "long " * 2000).messages())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))  # a part of it is written before it fails
+    try:
+        with pytest.raises(EngineError, match="cannot be saved"):
+            append_row(path, long)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    append_row(path, long)
+    assert path.read_bytes().startswith(before) and len([*open_records(path).records()]) == 2
 
 
 def test_what_was_dropped_comes_back_and_round_again() -> None:
