@@ -95,7 +95,7 @@ def known_keys() -> Mapping[str, Key]:
                 )  # fmt: skip
     order = list(dict.fromkeys(_TITLES.values()))
     places = {title: place for place, title in enumerate(order)}
-    ranked = sorted(found.values(), key=lambda key: places.get(key.group, len(places)))
+    ranked = sorted(found.values(), key=lambda key: (places.get(key.group, len(places)), key.group))
     return {key.id: key for key in ranked}
 
 

@@ -108,7 +108,7 @@ def explained(
         message = f"{name} = {_shown(values[name][0])}: {message}"
     origin = values[name][1] if name in values else ""
     place = f"--set {name}" if origin == "user" else f"{origin}: {name}" if origin else f"[{section}]"
-    hint = f"start from: {stage.settings[name].start}" if name in stage.settings else ""
+    hint = f"a value to begin with: {stage.settings[name].start}" if name in stage.settings else ""
     return ProfileError(message, where=place, hint=hint)
 
 

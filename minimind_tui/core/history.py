@@ -237,7 +237,7 @@ class RunHistory:
 
     @_take.register
     def _(self, event: Warned) -> None:
-        self._say(event, f"{event.name}: {event.message}", WARNING)
+        self._say(event, f"{event.name.replace('_', ' ')}: {event.message}", WARNING)
         self._alert(event.name, event.message, event.step)
 
     def _alert(self, name: str, message: str, step: int) -> None:
@@ -250,6 +250,7 @@ class RunHistory:
     @_take.register
     def _(self, event: ControlAcknowledged) -> None:
         self._say(event, f"step {event.step:,}: {event.command.replace('_', ' ')}")
+        self.step = max(self.step, event.step)
         if event.command == "pause":
             self.status = "paused"
         elif event.command == "continue":

@@ -167,10 +167,11 @@ def _log_ticks(low: float, high: float, count: int) -> list[float]:
     if len(decades) >= 3:
         return [float(exponent) for exponent in decades[:: -(-len(decades) // (count + 1))]]
     first, last = math.floor(low), math.ceil(high)
-    round_values = [digit * 10.0**exponent for exponent in range(first, last + 1) for digit in (1, 2, 5)]
-    inside = [math.log10(value) for value in round_values if low <= math.log10(value) <= high]
-    if 2 <= len(inside) <= count + 1:
-        return inside
+    for digits in ((1, 2, 5), (1, 3), (1,)):
+        round_values = [digit * 10.0**exponent for exponent in range(first, last + 1) for digit in digits]
+        inside = [math.log10(value) for value in round_values if low <= math.log10(value) <= high]
+        if 2 <= len(inside) <= count + 1:
+            return inside
     return [math.log10(value) for value in _ticks(10**low, 10**high, count) if value > 0] or [low, high]
 
 

@@ -254,7 +254,10 @@ class StartDialog(ModalScreen[Choice | None]):
             self.query_one(f"#{field}").focus()
 
     def _say(self, text: str, *, problem: bool = True) -> None:
-        self.query_one("#problem", Static).update(Content.styled(clean(text), "$text-error" if problem else MUTED))
+        said = self.query_one("#problem", Static)
+        said.update(Content.styled(clean(text), "$text-error" if problem else MUTED))
+        if text and problem:
+            self.call_after_refresh(said.scroll_visible, animate=False)
 
 
 def _readable_profiles() -> dict[str, Profile]:

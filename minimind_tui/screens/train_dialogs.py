@@ -127,7 +127,9 @@ class CompareDialog(ModalScreen[list[RunFolder] | None]):
         self.app.call_from_thread(self._offer, cast("MinimindApp", self.app).library.runs())
 
     def _offer(self, runs: list[RunSummary]) -> None:
+        stage = next((run.stage for run in runs if run.run == self._shown_run), "")
         self._runs = [run for run in runs if run.run != self._shown_run and run.step > 1]
+        self._runs.sort(key=lambda run: run.stage != stage)
         self._chosen = [run.run for run in self._runs if run.run in self._chosen]
         choice = self.query_one(RunChoice)
         choice.add_options([Option(self._label(run)) for run in self._runs])

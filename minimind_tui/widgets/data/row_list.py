@@ -98,6 +98,7 @@ class RowList(ScrollView, can_focus=True):
         if fresh:
             self._previews.clear()
             self._marked.clear()
+        if fresh or not rows:
             self._told = None
         self._rows = rows
         self._resize()
