@@ -1,22 +1,22 @@
 """What the command palette offers: every action of the app that has a key here, then Textual's own."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from textual.app import App, SystemCommand
 from textual.command import CommandPalette
 from textual.screen import Screen
-from textual.widgets import OptionList
 
 _OWN = ("Quit", "Keys")
 """Commands of Textual's that the app has itself."""
 
 
 class Palette(CommandPalette):
-    """The toolkit's palette, which ended the app when a page was turned before there were commands."""
+    """The toolkit's palette, which ends the app when a page is turned before its list is laid out."""
 
     def _action_command_list(self, action: str) -> None:
-        if self.query_one(OptionList).option_count:
+        with suppress(KeyError):
             super()._action_command_list(action)
 
 

@@ -4,11 +4,13 @@ from typing import ClassVar
 
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
+from textual.command import CommandList
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
 from minimind_tui.active_keys import help_paragraphs, sections
 from minimind_tui.app import MinimindApp
+from minimind_tui.palette import Palette
 from minimind_tui.screens.area import Area
 from minimind_tui.screens.dialogs import ErrorDialog, HelpDialog
 from minimind_tui.widgets.area_bar import AREAS
@@ -103,3 +105,15 @@ async def test_a_search_shows_what_it_hits_and_escape_goes_back_one_step(app: Mi
         assert isinstance(app.screen, HelpDialog) and "Go to Home" in str(app.screen.query_one("#keys", Static).content)
         await pilot.press("escape")
         assert not isinstance(app.screen, HelpDialog)
+
+
+async def test_a_page_turned_in_a_palette_that_is_not_laid_out_yet(app: MinimindApp) -> None:
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await pilot.press("ctrl+p")
+        await pilot.pause()
+        palette = app.screen
+        assert isinstance(palette, Palette)
+        palette.query_one(CommandList)._index_to_line.clear()
+        palette._action_command_list("page_down")
+        assert app.is_running and app.screen is palette
