@@ -130,7 +130,8 @@ def when_told_to_end(call: Callable[[], None]) -> None:
         return
 
     def asked() -> None:
-        threading.Thread(target=_end_at_last, name="end-at-last", daemon=True).start()
+        if _guarded:  # the process is this app's alone
+            threading.Thread(target=_end_at_last, name="end-at-last", daemon=True).start()
         call()
 
     def closed() -> None:
