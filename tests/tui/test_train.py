@@ -206,7 +206,7 @@ async def test_log_levels_and_the_log_file(app: MinimindApp) -> None:
         assert "checkpoint saved" in _text(screen, LogPane) and screen.query_one(LogPane).region
         await pilot.press("L")
         assert "checkpoint saved" not in _text(screen, LogPane)
-        assert "grad_norm_exploding" in _text(screen, LogPane) and "not finite" in _text(screen, LogPane)
+        assert "grad norm exploding" in _text(screen, LogPane) and "not finite" in _text(screen, LogPane)
         await pilot.press("L")
         assert "grad_norm_exploding" not in _text(screen, LogPane)
         await pilot.press("L", "f")
