@@ -22,6 +22,7 @@ def same_everywhere(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing blinks, and nothing depends on the machine."""
     monkeypatch.setattr("textual.widgets.Input.cursor_blink", False)
     monkeypatch.setattr(MinimindApp, "_load_torch", lambda app: None)
+    monkeypatch.setattr("minimind_tui.core.notices.Notices.due", lambda *arguments: None)  # toasts come and go
 
 
 async def _drawn(pilot: Pilot[None]) -> TrainScreen:
