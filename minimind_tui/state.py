@@ -11,6 +11,7 @@ import tomli
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
+from engine.files import write_whole
 from engine.settings.places import home
 
 _APP = "minimind"
@@ -59,7 +60,7 @@ class State:
     def save(self) -> None:
         """Writes the state, whole or not at all; a full or read-only disk is no reason to bother the user."""
         try:
-            _write(state_folder() / "tui.json", json.dumps(self._values, indent=1))
+            write_whole(state_folder() / "tui.json", json.dumps(self._values, indent=1))
         except OSError:
             return
 
@@ -111,7 +112,7 @@ class Preferences(BaseModel):
         if self._damaged and path.exists():
             shutil.copyfile(path, path.with_name("settings.toml.old"))
             self._damaged = False
-        _write(path, tomli_w.dumps(self.model_dump()))
+        write_whole(path, tomli_w.dumps(self.model_dump()))
 
 
 def read_keymap() -> tuple[dict[str, str], list[str]]:
@@ -135,7 +136,7 @@ def save_keymap(keys: dict[str, str]) -> None:
     path = config_folder() / "keymap.toml"
     if read_keymap()[1]:
         shutil.copyfile(path, path.with_name("keymap.toml.old"))
-    _write(path, tomli_w.dumps(dict(sorted(keys.items()))))
+    write_whole(path, tomli_w.dumps(dict(sorted(keys.items()))))
 
 
 def _flatten(prefix: str, table: dict[str, Any], keys: dict[str, str], problems: list[str]) -> None:
@@ -157,21 +158,3 @@ def _read_toml(path: Path) -> tuple[dict[str, Any], list[str]]:
         return {}, []
     except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError) as error:
         return {}, [f"{path} cannot be read and counts for nothing: {error}"]
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all, also when several apps write at once.
-
-    Raises:
-        OSError: The disk does not take it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.new")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

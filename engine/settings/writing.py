@@ -1,6 +1,5 @@
 """Profiles as TOML files: only what differs from the parent or the defaults is written."""
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ import tomli
 import tomli_w
 
 from engine.errors import ProfileError
+from engine.files import write_whole
 from engine.settings.places import user_profiles
 from engine.settings.profile import Profile, built_in_profiles, load_profile, read_profile
 from engine.settings.registry import STAGES, StageInfo
@@ -189,17 +189,7 @@ def write_profile(path: Path, text: str) -> None:
     Raises:
         ProfileError: It cannot be written.
     """
-    path = path.resolve()  # a link stays a link
-    partial = path.with_name(f".{path.name}.new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(path, text)
     except OSError as error:
         raise ProfileError(f"the profile cannot be written: {error.strerror}", where=str(path)) from error

@@ -46,6 +46,14 @@ class Entry:
         return self.profile.stage.name if self.profile else ""
 
     @property
+    def path(self) -> Path | None:
+        """Its file; None for what is built in."""
+        if self.profile is not None:
+            return self.profile.path
+        named = Path(self.reference)
+        return named if named.suffix == ".toml" else user_profiles() / f"{self.reference}.toml"
+
+    @property
     def title(self) -> str:
         """Its title, or what is wrong."""
         return self.profile.title if self.profile else self.problem.what if self.problem else ""

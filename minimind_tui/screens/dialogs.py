@@ -17,12 +17,7 @@ from engine.errors import EngineError
 from minimind_tui.active_keys import Section, help_paragraphs, sections
 from minimind_tui.core.crash import Crash
 from minimind_tui.widgets.states import MUTED
-from minimind_tui.widgets.vim import VimScroll
-
-_BETWEEN_BUTTONS: list[BindingType] = [
-    Binding("left,h,up,k", "app.focus_previous", "Previous button", show=False, id="dialog.previous"),
-    Binding("right,l,down,j", "app.focus_next", "Next button", show=False, id="dialog.next"),
-]
+from minimind_tui.widgets.vim import BETWEEN_BUTTONS, VimScroll
 
 _QUIT_TEXT = "Stopped, it can be resumed where it was. Detached, it goes on without this terminal."
 
@@ -31,7 +26,7 @@ class QuitDialog(ModalScreen[str]):
     """Asks what becomes of a run that goes on in this process: `stop`, `detach`, or an empty answer to stay."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        *_BETWEEN_BUTTONS,
+        *BETWEEN_BUTTONS,
         Binding("s", "answer('stop')", "Stop and save", id="dialog.stop"),
         Binding("d", "answer('detach')", "Keep running detached", id="dialog.detach"),
         Binding("escape,c,q", "answer('')", "Cancel", id="dialog.cancel"),
@@ -64,7 +59,7 @@ class CrashDialog(ModalScreen[str]):
     """A run that the app left behind: `resume`, `look`, or an empty answer for later."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        *_BETWEEN_BUTTONS,
+        *BETWEEN_BUTTONS,
         Binding("r", "answer('resume')", "Resume", id="dialog.resume"),
         Binding("o", "answer('look')", "Look at it", id="dialog.look"),
         Binding("escape,q", "answer('')", "Later", id="dialog.later"),

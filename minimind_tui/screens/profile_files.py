@@ -12,7 +12,6 @@ from textual.binding import Binding, BindingType
 
 from engine.clean import clean
 from engine.errors import EngineError, ProfileError, UserError
-from engine.settings.places import user_profiles
 from engine.settings.profile import Profile
 from engine.settings.registry import find_stage
 from engine.settings.writing import save_profile, write_profile
@@ -191,8 +190,7 @@ class ProfileFiles(Area):
     def _own_file(self) -> Path | None:
         """The file of the profile shown, if it is the user's; says so where it is not."""
         if self.broken is not None:
-            named = Path(self.broken.reference)
-            return named if named.suffix == ".toml" else user_profiles() / f"{named}.toml"
+            return self.broken.path
         if self.draft is None or self.draft.profile.path is None:
             is_new = self.draft is not None and self.draft.is_new
             self.notify("It has no file yet: w saves it." if is_new else "Built in: a saves a copy of your own.")
@@ -227,6 +225,7 @@ class ProfileFiles(Area):
     def _deleted(self, path: Path) -> None:
         self.notify(f"deleted: {clean(path.name, newlines=False)}", markup=False)
         self.draft = self.broken = None
+        self.entries = [entry for entry in self.entries if entry.path != path]
         self.show_saved("")
 
     def action_editor(self) -> None:

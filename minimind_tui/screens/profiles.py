@@ -171,7 +171,10 @@ class ProfilesScreen(ProfileFiles):
         self.leave_draft(go)
 
     def _show_reference(self, reference: str) -> None:
-        self._show(next(entry for entry in self.entries if entry.reference == reference))
+        """Shows a profile, unless it was deleted since the list was drawn."""
+        for entry in self.entries:
+            if entry.reference == reference:
+                self._show(entry)
 
     def _show(self, entry: Entry) -> None:
         self._wanted = entry.reference
@@ -186,6 +189,7 @@ class ProfilesScreen(ProfileFiles):
             return
         self.draft, self.broken = None, entry
         self.query_one(FormPane).show_broken(entry)
+        self.query_one(Outlook).show_nothing()
         self.refresh_bindings()
 
     def show_draft(self, draft: Draft, setting: str = "") -> None:

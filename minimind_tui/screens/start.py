@@ -18,11 +18,12 @@ from textual.worker import get_current_worker
 from engine.clean import clean
 from engine.errors import EngineError
 from engine.runs.summary import RunSummary
-from engine.settings.profile import Profile, list_profiles, load_profile
+from engine.settings.profile import Profile, load_profile
 from engine.settings.registry import STAGES
 from minimind_tui.core import choice as fields
 from minimind_tui.core.choice import Choice, advice, field_of
 from minimind_tui.core.offers import Offers
+from minimind_tui.core.profiles import read_entries
 from minimind_tui.widgets.cycle_input import CycleInput
 from minimind_tui.widgets.file_dialog import FileDialog
 from minimind_tui.widgets.states import MUTED
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["Choice", "StartDialog"]
 
 _ALL = ""
-_FIRST = "starter"
-"""The family of profiles that needs nothing of the user's, and so stands first."""
 _SETTINGS = "one name=value a line, such as max_steps=200"
 _INPUTS = {fields.DATA: "data", fields.FROM: "from", fields.TOKENIZER: "tokenizer"}
 """Fields by id with the setting that they override."""
@@ -120,7 +119,7 @@ class StartDialog(ModalScreen[Choice | None]):
 
     @work(thread=True, exit_on_error=False)
     def _read(self) -> None:
-        self.app.call_from_thread(self._offer, _readable_profiles(), cast("MinimindApp", self.app).library.runs())
+        self.app.call_from_thread(self._offer, _readable(), cast("MinimindApp", self.app).library.runs())
 
     def _offer(self, profiles: dict[str, Profile], runs: list[RunSummary]) -> None:
         self._profiles, self._offers = profiles, Offers(runs)
@@ -260,18 +259,6 @@ class StartDialog(ModalScreen[Choice | None]):
             self.call_after_refresh(said.scroll_visible, animate=False)
 
 
-def _readable_profiles() -> dict[str, Profile]:
-    """All profiles that can be read: by family, in the ladder's order."""
-    found = {}
-    for name in list_profiles():
-        try:
-            found[name] = load_profile(name)
-        except EngineError:
-            continue
-    order = list(STAGES)
-
-    def rank(entry: tuple[str, Profile]) -> tuple[bool, str, int]:
-        family = entry[0].rpartition("/")[0]
-        return family != _FIRST, family, order.index(entry[1].stage.name)
-
-    return dict(sorted(found.items(), key=rank))
+def _readable() -> dict[str, Profile]:
+    """All profiles that can be read, in the order of the Profiles screen."""
+    return {entry.reference: entry.profile for entry in read_entries() if entry.profile is not None}

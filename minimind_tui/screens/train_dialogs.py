@@ -20,7 +20,7 @@ from minimind_tui.core.charts import LETTERS
 from minimind_tui.core.run_list import best_text
 from minimind_tui.core.runlog import log_tail
 from minimind_tui.widgets.states import MUTED
-from minimind_tui.widgets.vim import VimScroll
+from minimind_tui.widgets.vim import BETWEEN_BUTTONS, VimScroll
 
 if TYPE_CHECKING:
     from minimind_tui.app import MinimindApp
@@ -50,8 +50,7 @@ class StopNowDialog(ModalScreen[bool]):
     """Asks whether a run is to end without waiting for its step."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,h,up,k", "app.focus_previous", "Previous button", show=False, id="dialog.previous"),
-        Binding("right,l,down,j", "app.focus_next", "Next button", show=False, id="dialog.next"),
+        *BETWEEN_BUTTONS,
         Binding("S,y", "answer(True)", "Stop now", id="dialog.stop_now"),
         Binding("escape,c,q,n", "answer(False)", "Cancel", id="dialog.cancel"),
     ]

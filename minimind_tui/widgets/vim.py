@@ -34,6 +34,11 @@ _SCROLL_KEYS: list[BindingType] = [
     Binding("ctrl+d", "page_down", "Page down", show=False, id="pane.page_down"),
     Binding("ctrl+u", "page_up", "Page up", show=False, id="pane.page_up"),
 ]
+BETWEEN_BUTTONS: list[BindingType] = [
+    Binding("left,h,up,k", "app.focus_previous", "Previous button", show=False, id="dialog.previous"),
+    Binding("right,l,down,j", "app.focus_next", "Next button", show=False, id="dialog.next"),
+]
+"""For the buttons of a dialog."""
 
 
 class VimTable(DataTable[Text]):

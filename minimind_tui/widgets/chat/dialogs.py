@@ -16,6 +16,7 @@ from textual.widgets.option_list import Option
 from engine.clean import clean
 from minimind_tui.core.talk import Offer, offers
 from minimind_tui.widgets.states import MUTED
+from minimind_tui.widgets.vim import BETWEEN_BUTTONS
 
 if TYPE_CHECKING:
     from minimind_tui.app import MinimindApp
@@ -131,8 +132,7 @@ class CutOffDialog(ModalScreen[str]):
 
     AUTO_FOCUS = "#cancel"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,h,up,k", "app.focus_previous", "Previous button", show=False, id="cut_off.previous"),
-        Binding("right,l,down,j", "app.focus_next", "Next button", show=False, id="cut_off.next"),
+        *BETWEEN_BUTTONS,
         Binding("s", "answer('save')", "Save all the same", id="cut_off.save"),
         Binding("b", "answer('before')", "Only what stands before", id="cut_off.before"),
         Binding("escape,c,q", "answer('')", "Cancel", id="cut_off.cancel"),

@@ -16,11 +16,7 @@ from engine.errors import ProfileError
 from engine.settings.registry import STAGES
 from engine.settings.writing import check_free_name
 from minimind_tui.widgets.states import MUTED
-
-_BETWEEN_BUTTONS: list[BindingType] = [
-    Binding("left,h,up,k", "app.focus_previous", "Previous", show=False),
-    Binding("right,l,down,j", "app.focus_next", "Next", show=False),
-]
+from minimind_tui.widgets.vim import BETWEEN_BUTTONS
 
 
 class ChoiceDialog(ModalScreen[str]):
@@ -32,7 +28,7 @@ class ChoiceDialog(ModalScreen[str]):
         answers: Key and text of each; the key is what the dialog returns, empty for the last.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = _BETWEEN_BUTTONS
+    BINDINGS: ClassVar[list[BindingType]] = BETWEEN_BUTTONS
 
     def __init__(self, title: str, question: str, answers: dict[str, str]) -> None:
         super().__init__()

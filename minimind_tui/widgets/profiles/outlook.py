@@ -34,6 +34,12 @@ class Outlook(VimScroll):
     def on_mount(self) -> None:
         self.border_title = "Outlook"
 
+    def show_nothing(self) -> None:
+        """Of a profile that cannot be read nothing is known."""
+        for part in self.query(Static):
+            part.update("")
+        self.query_one(RateCurve).display = False
+
     def show(self, draft: Draft, sketch: Sketch) -> None:
         """Shows what is known of a draft."""
         self.query_one("#size", Static).update(_size(draft, sketch))

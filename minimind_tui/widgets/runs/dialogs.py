@@ -17,7 +17,7 @@ from engine.clean import clean
 from minimind_tui.core.going import Going
 from minimind_tui.core.run_list import Filter
 from minimind_tui.widgets.states import MUTED
-from minimind_tui.widgets.vim import VimScroll
+from minimind_tui.widgets.vim import BETWEEN_BUTTONS, VimScroll
 
 
 class NarrowDialog(ModalScreen[Filter | None]):
@@ -72,8 +72,7 @@ class DeleteDialog(ModalScreen[bool]):
 
     AUTO_FOCUS = "#cancel"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,h,up,k", "app.focus_previous", "Previous button", show=False, id="delete.previous"),
-        Binding("right,l,down,j", "app.focus_next", "Next button", show=False, id="delete.next"),
+        *BETWEEN_BUTTONS,
         Binding("d", "answer(True)", "Delete", id="delete.delete"),
         Binding("escape,c,q", "answer(False)", "Cancel", id="delete.cancel"),
     ]
