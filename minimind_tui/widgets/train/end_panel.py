@@ -31,14 +31,22 @@ class EndPanel(VimScroll):
 
     def on_mount(self) -> None:
         self.border_title = "Result"
+        self._live: Live | None = None
         self._shown: tuple[object, ...] = ()
 
     def show(self, live: Live) -> None:
         """Shows how a run ended; nothing is made again where nothing has changed."""
-        key = (live.history, live.history.version, live.state, self.size)
+        self._live = live
+        width = self.scrollable_content_region.width
+        key = (live.history, live.history.version, live.state, width)
         if key != self._shown:
             self._shown = key
-            self.query_one(Static).update(Content("\n").join(_lines(live, self.scrollable_content_region.width)))
+            self.query_one(Static).update(Content("\n").join(_lines(live, width)))
+
+    def on_resize(self) -> None:
+        """The columns of the table follow the width, also of a run that has nothing more to say."""
+        if self._live is not None:
+            self.show(self._live)
 
 
 def _lines(live: Live, width: int) -> Iterator[Content]:
