@@ -1,4 +1,4 @@
-"""Hugging Face folders of the Llama, Qwen2 and Qwen3 families, read and written; a checkpoint is such a folder."""
+"""Hugging Face folders of the families in `hf_config`, read and written; a checkpoint is such a folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Hugging Face's config.json of the Llama, Qwen2 and Qwen3 families, read and written. Torch-free."""
+"""Hugging Face's config.json of the Llama, Qwen2, Qwen3 and Qwen3-MoE families, read and written. Torch-free.
+
+Mixtures that transformers has no class for are written the same way under a `model_type` of our own, `minimind_moe`:
+those with shared experts or without QK-norm. They are read here, nowhere else.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,22 +10,48 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from engine.errors import CheckpointError, ProfileError
-from engine.model.config import ModelConfig, YaRN, num_parameters
+from engine.model.config import ModelConfig, YaRN, num_active_parameters, num_parameters
 
 T = TypeVar("T", int, float, bool)
 
-ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
-"""Hugging Face's class for each `model_type`."""
-TITLES = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+ARCHITECTURES = {
+    "llama": "LlamaForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "qwen3_moe": "Qwen3MoeForCausalLM",
+    "minimind_moe": "MinimindMoeForCausalLM",
+}
+"""Hugging Face's class for each `model_type`; the last is not among them."""
+TITLES = {
+    "llama": "Llama",
+    "qwen2": "Qwen2",
+    "qwen3": "Qwen3",
+    "qwen3_moe": "Qwen3-MoE",
+    "minimind_moe": "MiniMind-MoE",
+}
+MIXTURES = ("qwen3_moe", "minimind_moe")
+"""Families with experts."""
 
 
 def describe(config: ModelConfig) -> str:
-    """One line for people: family, parameters and shape."""
+    """One line for people: family, parameters, shape, and what is peculiar about it."""
     millions = sum(num_parameters(config).values()) / 1e6
+    active = experts = remarks = ""
+    if config.num_experts:
+        active = f" ({num_active_parameters(config) / 1e6:.2f} M active)"
+        shared = f" and {config.num_shared_experts} shared" if config.num_shared_experts else ""
+        experts = (
+            f", {config.num_experts} experts of {config.moe_intermediate_size}, "
+            f"{config.num_experts_per_tok} a token{shared}"
+        )
+        if config.norm_topk_prob and config.num_experts_per_tok == 1:
+            remarks += "; its router gets no gradient from the language model"
+    if config.family == "minimind_moe":
+        remarks += "; transformers does not know this shape"
     return (
-        f"{TITLES[config.family]} shape, {millions:.2f} M parameters: {config.num_hidden_layers} layers × "
+        f"{TITLES[config.family]} shape, {millions:.2f} M parameters{active}: {config.num_hidden_layers} layers × "
         f"{config.hidden_size}, {config.num_attention_heads} heads of {config.head_dim} "
-        f"({config.num_key_value_heads} key-value), vocabulary {config.vocab_size}"
+        f"({config.num_key_value_heads} key-value){experts}, vocabulary {config.vocab_size}{remarks}"
     )
 
 
@@ -62,10 +92,11 @@ def read_config(folder: Path | str) -> ModelConfig:
             rope_theta=theta,
             rope_scaling=scaling,
             rms_norm_eps=_number(raw, "rms_norm_eps", float, where, 1e-6),
-            qk_norm=family == "qwen3",
+            qk_norm=_number(raw, "qk_norm", bool, where) if family == "minimind_moe" else family.startswith("qwen3"),
             attention_bias="qkv" if family == "qwen2" else "all" if bias else "none",
             tie_word_embeddings=_number(raw, "tie_word_embeddings", bool, where, False),
             initializer_range=_number(raw, "initializer_range", float, where, 0.02),
+            **(_experts(raw, where) if family in MIXTURES else {}),
         )
     except ProfileError as error:
         raise CheckpointError(error.what, where=where, hint=error.hint) from error
@@ -80,7 +111,8 @@ def write_config(
     pad_token_id: int | None,
     dtype: str,
 ) -> None:
-    """Writes config.json and generation_config.json; transformers 4.51 and later load them without custom code.
+    """Writes config.json and generation_config.json; transformers 4.51 and later load them without custom code, except
+    the shapes that they do not know (`minimind_moe`).
 
     The rotary keys are those of transformers 4, which 5 reads as well. Some releases of transformers 4 take
     YaRN's factor from `max_position_embeddings` / `original_max_position_embeddings`: keep that ratio.
@@ -111,6 +143,18 @@ def write_config(
         raw["mlp_bias"] = False
     else:
         raw |= {"use_sliding_window": False, "sliding_window": None, "max_window_layers": config.num_hidden_layers}
+    if config.family in MIXTURES:
+        raw |= {
+            "num_experts": config.num_experts,
+            "num_experts_per_tok": config.num_experts_per_tok,
+            "moe_intermediate_size": config.moe_intermediate_size,
+            "norm_topk_prob": config.norm_topk_prob,
+            "router_aux_loss_coef": config.router_aux_loss_coef,
+            "decoder_sparse_step": 1,
+            "mlp_only_layers": [],
+        }
+    if config.family == "minimind_moe":
+        raw |= {"num_shared_experts": config.num_shared_experts, "qk_norm": config.qk_norm}
     if (yarn := config.rope_scaling) is not None:
         raw["rope_scaling"] = {
             "rope_type": "yarn",
@@ -155,6 +199,19 @@ def _number(raw: Mapping[str, Any], key: str, kind: type[T], where: str, default
     return value
 
 
+def _experts(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What a mixture adds to the shape; transformers 5 writes `num_local_experts`."""
+    number = "num_experts" if "num_experts" in raw else "num_local_experts"
+    return {
+        "num_experts": _number(raw, number, int, where),
+        "num_experts_per_tok": _number(raw, "num_experts_per_tok", int, where),
+        "num_shared_experts": _number(raw, "num_shared_experts", int, where, 0),
+        "moe_intermediate_size": _number(raw, "moe_intermediate_size", int, where),
+        "norm_topk_prob": _number(raw, "norm_topk_prob", bool, where, False),
+        "router_aux_loss_coef": _number(raw, "router_aux_loss_coef", float, where, 0.001),
+    }
+
+
 def _refuse_unsupported(raw: Mapping[str, Any], layers: int, where: str) -> None:
     """Names the first feature that would make the model compute something else."""
     kinds = raw.get("layer_types")
@@ -163,7 +220,10 @@ def _refuse_unsupported(raw: Mapping[str, Any], layers: int, where: str) -> None
         slides = any(kind != "full_attention" for kind in kinds)
     elif slides and isinstance(raw.get("max_window_layers"), int):
         slides = raw["max_window_layers"] < layers
+    mixed = raw.get("model_type") in MIXTURES
     for key, refused in (
+        ("decoder_sparse_step", mixed and raw.get("decoder_sparse_step", 1) != 1),
+        ("mlp_only_layers", mixed and raw.get("mlp_only_layers") not in (None, [])),
         ("hidden_act", raw.get("hidden_act", "silu") != "silu"),
         ("mlp_bias", raw.get("mlp_bias", False) is not False),
         ("sliding_window", slides),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ WRAPPERS = re.compile(r"^(?:_orig_mod\.|module\.)+")
 COMPUTED = ("freqs_cos", "freqs_sin")
 """Tables of rotary angles; they need not be read."""
 LAYER = re.compile(r"^model\.layers\.(\d+)\.")
+EXPERT = re.compile(r"^model\.layers\.0\.mlp\.experts\.(\d+)\.")
+SHARED = re.compile(r"^(.+\.mlp\.shared_experts)\.(\d+)\.((?:gate|up|down)_proj\.weight)$")
 
 
 def load_minimind(path: Path | str, *, num_attention_heads: int | None = None) -> Transformer:
@@ -26,27 +29,28 @@ def load_minimind(path: Path | str, *, num_attention_heads: int | None = None) -
     With QK-norm it is MiniMind-3 (a Qwen3 shape, eps 1e-6), without it MiniMind2 (a Llama shape, eps 1e-5). Both use
     rotary base 1e6 and promise 32,768 positions. Both tie the head; a head that differs is kept as one of its own.
 
+    The file of a mixture of experts does not say how many experts a token takes: 1 in MiniMind-3, 2 in MiniMind2, their
+    weights divided by their sum, as both generations are trained. So MiniMind-3's router got no gradient from the
+    language model; it is computed as it was trained.
+
     Args:
         path: The weights file.
         num_attention_heads: Needed for MiniMind2 files that do not have MiniMind's 8 heads; QK-norm tells it.
 
     Raises:
-        CheckpointError: Not such a file, a mixture of experts, or tensors without a place in the shape.
+        CheckpointError: Not such a file, or tensors without a place in the shape.
     """
     where = str(path)
     stored = read_pickle(Path(path)).items()
     tensors = {WRAPPERS.sub("", name): tensor for name, tensor in stored if not name.endswith(COMPUTED)}
-    experts = [name for name in tensors if ".experts." in name or ".mlp.gate." in name]
-    if experts:
-        raise CheckpointError(
-            f"a mixture of experts: {experts[0]}", where=where, hint="only dense MiniMind files can be read"
-        )
+    experts, shared = _count(tensors, EXPERT, 1), _count(tensors, SHARED, 2)
+    tensors = _joined(tensors, where)
     vocabulary, hidden = _shape(tensors, "model.embed_tokens.weight", where)
-    layers = 1 + max((int(match[1]) for name in tensors if (match := LAYER.match(name))), default=-1)
+    layers = _count(tensors, LAYER, 1)
     first = "model.layers.0."
     query, _ = _shape(tensors, f"{first}self_attn.q_proj.weight", where)
     key_value, _ = _shape(tensors, f"{first}self_attn.k_proj.weight", where)
-    intermediate, _ = _shape(tensors, f"{first}mlp.gate_proj.weight", where)
+    intermediate, _ = _shape(tensors, f"{first}mlp.{'experts.0.' if experts else ''}gate_proj.weight", where)
     norm = tensors.get(f"{first}self_attn.q_norm.weight")
     heads = num_attention_heads or (8 if norm is None else query // max(norm.numel(), 1))
     head_dim = query // heads if norm is None else norm.numel()
@@ -57,6 +61,13 @@ def load_minimind(path: Path | str, *, num_attention_heads: int | None = None) -
             hint="give the number of attention heads it was trained with",
         )
     head = tensors.get("lm_head.weight")
+    mixture: dict[str, Any] = {
+        "num_experts": experts,
+        "num_experts_per_tok": 2 if norm is None else 1,
+        "num_shared_experts": shared,
+        "moe_intermediate_size": intermediate,
+        "norm_topk_prob": True,
+    }
     try:
         config = ModelConfig(
             vocab_size=vocabulary,
@@ -71,10 +82,33 @@ def load_minimind(path: Path | str, *, num_attention_heads: int | None = None) -
             rms_norm_eps=1e-5 if norm is None else 1e-6,
             qk_norm=norm is not None,
             tie_word_embeddings=head is None or torch.equal(head, tensors["model.embed_tokens.weight"]),
+            **(mixture if experts else {}),
         )
     except ProfileError as error:
         raise CheckpointError(error.what, where=where, hint=error.hint) from error
     return build(config, tensors, torch.float32, where)
+
+
+def _count(tensors: dict[str, Tensor], pattern: re.Pattern[str], group: int) -> int:
+    """How many numbers, from 0, the names have in that group of the pattern."""
+    return 1 + max((int(match[group]) for name in tensors if (match := pattern.match(name))), default=-1)
+
+
+def _joined(tensors: dict[str, Tensor], where: str) -> dict[str, Tensor]:
+    """Shared experts side by side as the one wide part that computes their sum."""
+    joined: dict[str, Tensor] = {}
+    parts: dict[str, dict[int, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if match := SHARED.match(name):
+            parts.setdefault(f"{match[1]}.{match[3]}", {})[int(match[2])] = tensor
+        else:
+            joined[name] = tensor
+    for name, found in parts.items():
+        try:
+            joined[name] = torch.cat([found[number] for number in sorted(found)], dim=1 if "down_proj" in name else 0)
+        except (RuntimeError, IndexError) as error:
+            raise CheckpointError(f"the parts of {name} do not fit together", where=where) from error
+    return joined
 
 
 def _shape(tensors: dict[str, Tensor], name: str, where: str) -> tuple[int, int]:

@@ -12,6 +12,8 @@ from torch.utils.checkpoint import checkpoint
 
 from engine.model.attention import Attention
 from engine.model.config import ModelConfig
+from engine.model.feed_forward import FeedForward
+from engine.model.moe import MixtureOfExperts, Router
 
 
 class RMSNorm(nn.Module):
@@ -95,35 +97,27 @@ class SelfAttention(nn.Module):
         return cast(Tensor, self.o_proj(mixed.reshape(x.shape[0], -1)))
 
 
-class FeedForward(nn.Module):
-    """SwiGLU (arXiv 2002.05202)."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, hidden_size] → [N, hidden_size]."""
-        return cast(Tensor, self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x)))
-
-
 class Block(nn.Module):
     """Attention and feed-forward part, each on the normalised stream and added to it (pre-norm)."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.self_attn = SelfAttention(config, layer)
-        self.mlp = FeedForward(config)
+        width, inner = config.hidden_size, config.intermediate_size
+        self.mlp = MixtureOfExperts(config) if config.num_experts else FeedForward(width, inner)
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attention: Attention) -> Tensor:
-        """[N, hidden_size] → [N, hidden_size]."""
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attention: Attention) -> tuple[Tensor, Tensor | None]:
+        """[N, hidden_size] → [N, hidden_size] and, with experts, the router's probabilities [N, num_experts]."""
         x = x + self.dropout(self.self_attn(self.input_layernorm(x), cos, sin, attention))
-        return cast(Tensor, x + self.dropout(self.mlp(self.post_attention_layernorm(x))))
+        normed, router = self.post_attention_layernorm(x), None
+        if isinstance(self.mlp, MixtureOfExperts):
+            mixed, router = self.mlp(normed)
+        else:
+            mixed = self.mlp(normed)
+        return x + self.dropout(mixed), router
 
 
 class Decoder(nn.Module):
@@ -159,18 +153,22 @@ class Transformer(nn.Module):
         if not config.tie_word_embeddings:
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
+            if isinstance(module, nn.Linear | nn.Embedding | Router):
                 nn.init.normal_(module.weight, std=config.initializer_range)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
 
-    def forward(self, tokens: Tensor, positions: Tensor, attention: Attention) -> Tensor:
+    def forward(
+        self, tokens: Tensor, positions: Tensor, attention: Attention, routers: list[Tensor] | None = None
+    ) -> Tensor:
         """Runs the blocks over a flat batch: documents one after the other, no batch dimension, no padding.
 
         Args:
             tokens: int64 [N].
             positions: int64 [N], from 0 in each document.
             attention: Decides which token sees which: `DocumentAttention`, or a step of a `KVCache`.
+            routers: Where each layer with experts appends its router's probabilities, fp32 [N, num_experts], with their
+                graph; for `load_balancing` and `router_figures`.
 
         Returns:
             [N, hidden_size] after the final norm; `logits` turns rows of it into predictions.
@@ -179,9 +177,11 @@ class Transformer(nn.Module):
         cos, sin = rotary(self.config, positions)
         for block in self.model.layers:
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, cos, sin, attention, use_reentrant=False)
+                x, router = checkpoint(block, x, cos, sin, attention, use_reentrant=False)
             else:
-                x = block(x, cos, sin, attention)
+                x, router = block(x, cos, sin, attention)
+            if routers is not None and router is not None:
+                routers.append(router)
         return cast(Tensor, self.model.norm(x))
 
     @property

@@ -10,6 +10,7 @@ from engine.settings.model import ModelSettings
 _INHERITED = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "intermediate_size",
     "vocab_size", "max_position_embeddings", "rope_theta", "rms_norm_eps", "qk_norm", "tie_word_embeddings",
+    "num_experts", "num_shared_experts",
 )  # fmt: skip
 
 
@@ -31,7 +32,19 @@ def model_config(shape: ModelSettings, vocab_size: int) -> ModelConfig:
         attention_bias="qkv" if shape.attention_bias else "none",
         tie_word_embeddings=shape.tie_word_embeddings,
         dropout=shape.dropout,
+        **(_experts(shape) if shape.num_experts else {}),
     )
+
+
+def _experts(shape: ModelSettings) -> dict[str, Any]:
+    return {
+        "num_experts": shape.num_experts,
+        "num_experts_per_tok": shape.num_experts_per_tok,
+        "num_shared_experts": shape.num_shared_experts,
+        "moe_intermediate_size": shape.resolved_moe_intermediate_size,
+        "norm_topk_prob": shape.resolved_norm_topk_prob,
+        "router_aux_loss_coef": shape.router_aux_loss_coef,
+    }
 
 
 def stretched(shape: ModelSettings) -> YaRN | None:
@@ -42,6 +55,8 @@ def stretched(shape: ModelSettings) -> YaRN | None:
 def shape_settings(start: Path) -> dict[str, Any]:
     """What a run inherits from a checkpoint; a position code that is not stretched yet may be stretched now.
 
+    How strongly tokens are spread over experts belongs to a run, as dropout does.
+
     Raises:
         CheckpointError: The folder's config.json cannot be read.
     """
@@ -50,5 +65,11 @@ def shape_settings(start: Path) -> dict[str, Any]:
     if config.rope_scaling is not None:
         shape["rope_scaling_factor"] = float(config.rope_scaling.factor)
         shape["rope_scaling_length"] = config.rope_scaling.original_max_position_embeddings
+    if config.num_experts:
+        shape["num_experts_per_tok"] = config.num_experts_per_tok
+        shape["moe_intermediate_size"] = config.moe_intermediate_size
+        # one weight divided by itself cannot be asked for; the checkpoint's own shape is built, whatever stands here
+        alone = config.norm_topk_prob and config.num_experts_per_tok == 1
+        shape["norm_topk_prob"] = None if alone else config.norm_topk_prob
     # biases everywhere are Llama's and Qwen3's affair: the checkpoint's own shape is built, whatever stands here
     return shape | {"attention_bias": config.attention_bias == "qkv"}

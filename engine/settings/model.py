@@ -121,6 +121,52 @@ class ModelSettings(Section):
         start="0",
     )  # fmt: skip
 
+    num_experts: int = setting(
+        0, ge=0, le=1024, unit="experts",
+        controls="Mixture of experts: how many feed-forward parts each layer has to choose from; 0 is a dense model.",
+        high="Memory and checkpoints grow with it, and each expert sees fewer tokens; a token takes no longer.",
+        low="0: every token passes through everything. Two or three are hardly a choice.",
+        start="0",
+    )  # fmt: skip
+    num_experts_per_tok: int = setting(
+        2, ge=1, le=1024, unit="experts",
+        controls="How many experts each token passes through (top-k), if there are any.",
+        high="Time grows with it; with all of them nothing is saved.",
+        low="1 is the fastest; the router then learns from one expert at a time.",
+        start="2",
+    )  # fmt: skip
+    num_shared_experts: int = setting(
+        0, ge=0, le=64, unit="experts",
+        controls="Experts that every token passes through beside those chosen for it (DeepSeek, MiniMind2).",
+        high="Time grows with it, and the choice matters less. No transformers class has these shapes.",
+        low="0: what all tokens need is learnt by every expert anew.",
+        start="0",
+    )  # fmt: skip
+    moe_intermediate_size: int | None = setting(
+        None, ge=8, le=262144, unit="features",
+        controls="The inner width of one expert; unset: intermediate_size. That divided by num_experts_per_tok takes a "
+        "dense model's time.",
+        high="Memory grows with it times num_experts, time with it times num_experts_per_tok.",
+        low="Each expert stores little.",
+        start="unset",
+    )  # fmt: skip
+    norm_topk_prob: bool | None = setting(
+        None,
+        controls="Divides the weights of a token's experts by their sum; unset: where a token takes several.",
+        high="On: the output keeps its size. Refused with one expert a token: its weight would be 1 whatever the "
+        "router says, and the text would teach it nothing.",
+        low="Off: the output shrinks with the router's doubt.",
+        start="unset",
+    )  # fmt: skip
+    router_aux_loss_coef: float = setting(
+        0.01, ge=0, le=10,
+        controls="The weight of the loss that spreads tokens over experts: 1 a token when they are balanced, the "
+        "layers' mean.",
+        high="The router serves balance instead of the text.",
+        low="A few experts take all tokens, the others learn nothing.",
+        start="0.01",
+    )  # fmt: skip
+
     @model_validator(mode="after")
     def _fits_together(self) -> "ModelSettings":
         if self.num_attention_heads % self.num_key_value_heads:
@@ -137,7 +183,26 @@ class ModelSettings(Section):
             raise ValueError("head_dim is odd; rotary positions need an even number of features a head")
         if self.qk_norm and self.attention_bias:
             raise ValueError("qk_norm and attention_bias together: no model family has both")
+        if self.num_experts:
+            self._check_experts()
+        elif self.num_shared_experts:
+            raise ValueError("num_shared_experts without num_experts: a dense model has no experts")
         return self
+
+    def _check_experts(self) -> None:
+        if self.num_experts == 1:
+            raise ValueError("num_experts is 1: one expert is a dense model, take 0")
+        if self.num_experts_per_tok > self.num_experts:
+            raise ValueError(
+                f"num_experts_per_tok ({self.num_experts_per_tok}) is more than num_experts ({self.num_experts})"
+            )
+        if self.norm_topk_prob and self.num_experts_per_tok == 1:
+            raise ValueError(
+                "norm_topk_prob with one expert a token: its weight would be divided by itself, and no gradient of the "
+                "language model would reach the router; leave it unset"
+            )
+        if self.attention_bias:
+            raise ValueError("attention_bias and num_experts together: no model family has both")
 
     @property
     def resolved_head_dim(self) -> int:
@@ -148,3 +213,13 @@ class ModelSettings(Section):
     def resolved_intermediate_size(self) -> int:
         """`intermediate_size`, or 8/3 of the width rounded up to a multiple of 64 (as in MiniMind2)."""
         return self.intermediate_size or 64 * ((int(8 * self.hidden_size / 3) + 63) // 64)
+
+    @property
+    def resolved_moe_intermediate_size(self) -> int:
+        """`moe_intermediate_size`, or the width that a dense model would have."""
+        return self.moe_intermediate_size or self.resolved_intermediate_size
+
+    @property
+    def resolved_norm_topk_prob(self) -> bool:
+        """`norm_topk_prob`, or whether a token takes several experts: one alone must keep its probability."""
+        return self.num_experts_per_tok > 1 if self.norm_topk_prob is None else self.norm_topk_prob

@@ -26,11 +26,14 @@ def matrix_flops_per_second(config: ModelConfig, tokens: int, dtype: torch.dtype
     """
     tokens = min(tokens, _ROWS)
     width, head = config.hidden_size, config.head_dim
+    inner, passes = config.intermediate_size, 1
+    if config.num_experts:  # a token passes through its own experts and the shared ones
+        inner, passes = config.moe_intermediate_size, config.num_experts_per_tok + config.num_shared_experts
     shapes: dict[tuple[int, int], int] = {}
     for shape, count in (
         ((width, config.num_attention_heads * head), 2 * config.num_hidden_layers),
         ((width, config.num_key_value_heads * head), 2 * config.num_hidden_layers),
-        ((width, config.intermediate_size), 3 * config.num_hidden_layers),
+        ((width, inner), 3 * passes * config.num_hidden_layers),
         ((width, config.vocab_size), 1),
     ):
         shapes[shape] = shapes.get(shape, 0) + count

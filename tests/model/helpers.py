@@ -20,6 +20,14 @@ SHAPE: dict[str, Any] = {
     "max_position_embeddings": 128,
     "initializer_range": 0.2,
 }
+TOP_2: dict[str, Any] = {
+    "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "norm_topk_prob": True,
+    "router_aux_loss_coef": 0.01,
+}  # fmt: skip
+TOP_1 = TOP_2 | {"num_experts_per_tok": 1, "norm_topk_prob": False}
+SHARED = TOP_2 | {"num_shared_experts": 2, "qk_norm": False}
+MIXTURES = [TOP_2, TOP_1, SHARED]
+"""Qwen3-MoE's shape twice, and one like MiniMind2-MoE's that transformers does not know."""
 
 
 def tiny(**changes: Any) -> Transformer:

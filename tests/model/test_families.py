@@ -14,7 +14,7 @@ from engine.model.config import YaRN
 from engine.model.families import load_pretrained, save_pretrained
 from engine.model.hf_config import describe, read_config
 from engine.model.transformer import Transformer
-from tests.model.helpers import hidden_of, tiny
+from tests.model.helpers import SHARED, TOP_1, TOP_2, hidden_of, tiny
 
 TOKENS = torch.arange(60) * 31 % 97
 IDS: dict[str, Any] = {"bos_token_id": 1, "eos_token_id": [2, 3], "pad_token_id": 0}
@@ -30,6 +30,11 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("Qwen3ForCausalLM", {"head_dim": 12, "rope_theta": 5000.0, "rms_norm_eps": 1e-5}),
     "qwen3-yarn": ("Qwen3ForCausalLM", {"rope_scaling": YaRN(4.0, 32)}),
     "qwen3-biased-untied": ("Qwen3ForCausalLM", {"attention_bias": "all", "tie_word_embeddings": False}),
+    "qwen3-moe": ("Qwen3MoeForCausalLM", TOP_2),
+    "qwen3-moe-top-1": ("Qwen3MoeForCausalLM", {**TOP_1, "head_dim": 12}),
+    "qwen3-moe-renormalised-top-1": ("Qwen3MoeForCausalLM", {**TOP_1, "norm_topk_prob": True}),
+    "qwen3-moe-biased-untied-yarn": ("Qwen3MoeForCausalLM", {**TOP_2, "norm_topk_prob": False, "attention_bias": "all",
+                                     "tie_word_embeddings": False, "rope_scaling": YaRN(4.0, 32)}),
 }  # fmt: skip
 
 
@@ -64,15 +69,25 @@ def test_logits_equal_transformers_both_ways(name: str, tmp_path: Path) -> None:
     torch.testing.assert_close(_logits(load_pretrained(tmp_path / "theirs")), expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", SHAPES)
-def test_round_trip_is_exact(name: str, tmp_path: Path) -> None:
-    model = tiny(**SHAPES[name][1])
+@pytest.mark.parametrize(
+    "changes", [*(changes for _, changes in SHAPES.values()), SHARED, TOP_2 | {"num_shared_experts": 1},
+                TOP_1 | {"qk_norm": False, "attention_bias": "all"}],
+)  # fmt: skip
+def test_round_trip_is_exact(changes: dict[str, Any], tmp_path: Path) -> None:
+    model = tiny(**changes)
     save_pretrained(tmp_path, model, **IDS)
     assert read_config(tmp_path) == model.config
     loaded = load_pretrained(tmp_path)
     for key, tensor in model.state_dict().items():
         assert torch.equal(tensor, loaded.state_dict()[key])
     assert all(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_transformers_refuses_what_it_does_not_know(tmp_path: Path) -> None:
+    raw = json.loads((_folder(tmp_path, **SHARED) / "config.json").read_text())
+    assert (raw["model_type"], raw["architectures"]) == ("minimind_moe", ["MinimindMoeForCausalLM"])
+    with pytest.raises(ValueError, match="minimind_moe"):
+        AutoModelForCausalLM.from_pretrained(tmp_path)
 
 
 def test_half_precision_files_become_fp32(tmp_path: Path) -> None:
@@ -192,6 +207,26 @@ def test_what_cannot_be_computed_is_named(changes: dict[str, Any], key: str, tmp
         read_config(folder)
 
 
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"decoder_sparse_step": 2}, "decoder_sparse_step"),
+        ({"mlp_only_layers": [0]}, "mlp_only_layers"),
+        ({"num_experts": None}, "num_experts is missing"),
+        ({"num_experts_per_tok": 5}, "num_experts_per_tok is 5 with 4 experts"),
+        ({"moe_intermediate_size": 0}, "moe_intermediate_size"),
+        ({"norm_topk_prob": 1}, "norm_topk_prob"),
+    ],
+)
+def test_mixtures_that_cannot_be_computed_are_named(changes: dict[str, Any], key: str, tmp_path: Path) -> None:
+    folder = _folder(tmp_path, **TOP_2)
+    _edit(folder, **changes)
+    with pytest.raises(CheckpointError, match=key):
+        read_config(folder)
+    _edit(_folder(tmp_path), **{name: value for name, value in changes.items() if name.endswith(("step", "layers"))})
+    assert read_config(tmp_path) == tiny().config, "a dense model has no such keys"
+
+
 def test_a_sliding_window_that_is_not_in_use_is_accepted(tmp_path: Path) -> None:
     folder = _folder(tmp_path)
     plain = read_config(folder)
@@ -204,3 +239,10 @@ def test_a_sliding_window_that_is_not_in_use_is_accepted(tmp_path: Path) -> None
 def test_describe() -> None:
     line = describe(tiny().config)
     assert "Qwen3" in line and "3 layers × 32" in line and "4 heads of 8 (2 key-value)" in line
+    assert "experts" not in line and "active" not in line and "transformers" not in line
+    line = describe(tiny(**TOP_2).config)
+    assert line.startswith("Qwen3-MoE shape, 0.04 M parameters (0.03 M active): ")
+    assert ", 4 experts of 24, 2 a token, vocabulary 97" in line and line.endswith("97")
+    line = describe(tiny(**SHARED | {"num_experts_per_tok": 1}).config)
+    assert "MiniMind-MoE" in line and "1 a token and 2 shared" in line
+    assert "router gets no gradient from the language model; transformers does not know this shape" in line

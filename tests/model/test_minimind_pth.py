@@ -9,7 +9,7 @@ from torch import Tensor
 
 from engine.errors import CheckpointError
 from engine.model.minimind_pth import load_minimind
-from tests.model.helpers import SHAPE, hidden_of, tiny
+from tests.model.helpers import SHAPE, SHARED, TOP_1, hidden_of, tiny
 
 EIGHT_HEADS: dict[str, Any] = {**SHAPE, "num_attention_heads": 8, "head_dim": 4}
 NEW = EIGHT_HEADS | {"max_position_embeddings": 32768}
@@ -38,6 +38,42 @@ def test_both_generations_round_trip(shape: dict[str, Any], prefix: str, tmp_pat
     assert loaded.head_weight.dtype == torch.float32
 
 
+def _old_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """MiniMind2's two shared experts, each a part of its own."""
+    found: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if ".shared_experts." in name:
+            for number, half in enumerate(tensor.chunk(2, 1 if "down_proj" in name else 0)):
+                found[name.replace("shared_experts", f"shared_experts.{number}")] = half.clone()
+        else:
+            found[name] = tensor
+    return found
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {**NEW, **TOP_1, "norm_topk_prob": True, "router_aux_loss_coef": 0.0, "intermediate_size": 24},
+        {**OLD, **SHARED, "router_aux_loss_coef": 0.0, "intermediate_size": 24},
+    ],
+)
+def test_mixtures_of_both_generations(shape: dict[str, Any], tmp_path: Path) -> None:
+    path, state = _file(tmp_path / "pretrain_32_moe.pth", **shape)
+    torch.save(_old_names(state), path)
+    loaded, original = load_minimind(path), tiny(**shape)
+    assert loaded.config == type(original.config)(**{**vars(original.config), "initializer_range": 0.02})
+    for name, tensor in loaded.state_dict().items():
+        assert torch.equal(tensor, state[name].float()), name
+
+
+@pytest.mark.parametrize("damaged", [torch.ones(24, 31), torch.ones(3), torch.tensor(1.0)])
+def test_shared_experts_of_different_shapes(damaged: Tensor, tmp_path: Path) -> None:
+    path, state = _file(tmp_path / "a.pth", **OLD | SHARED)
+    torch.save(_old_names(state) | {"model.layers.1.mlp.shared_experts.1.down_proj.weight": damaged}, path)
+    with pytest.raises(CheckpointError, match=r"layers\.1\.mlp\.shared_experts\.down_proj\.weight do not fit together"):
+        load_minimind(path)
+
+
 def test_heads_are_read_off_the_norms_or_given(tmp_path: Path) -> None:
     path, _ = _file(tmp_path / "new.pth")
     assert load_minimind(path).config.num_attention_heads == 4
@@ -58,7 +94,8 @@ def test_an_untied_head_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"model.layers.0.mlp.experts.0.up_proj.weight": torch.ones(2, 2)}, "mixture of experts"),
+        ({"model.layers.0.mlp.experts.0.up_proj.weight": torch.ones(2, 2)}, r"mlp\.experts\.0\.gate_proj"),
+        ({"model.layers.0.mlp.shared_experts.0.up_proj.weight": torch.ones(2, 2)}, "unexpected tensors: .*shared"),
         ({"model.layers.2.self_attn.o_proj.lora.A.weight": torch.ones(2, 2)}, "unexpected tensors: .*lora"),
         ({"model.layers.3.mlp.up_proj.weight": torch.ones(2, 2)}, "missing tensors: model.layers.3"),
         ({"model.layers.1.mlp.up_proj.weight": torch.ones(2, 2)}, "wrong shape: model.layers.1.mlp.up_proj"),
