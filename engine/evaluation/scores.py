@@ -2,26 +2,30 @@
 
 import math
 import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.errors import CheckpointError, UserError
 from engine.model.attention import DocumentAttention
-from engine.model.families import load_pretrained
+from engine.model.loading import load_model
 from engine.objectives.cross_entropy import token_losses
+from engine.text.batching import Batch
 from engine.text.sample import Pair, Sample
 from engine.text.tokenizer import Tokenizer
+from engine.training.batch import to_device
 
 
 class Scorer:
     """Gives the log-probabilities of a checkpoint. Threads may share one: their calls wait for each other.
 
     Args:
-        folder: A Hugging Face folder with its tokenizer.
+        folder: A Hugging Face folder, or an adapter's, with its tokenizer.
         dtype: Precision of the weights; softmax and sums are float32.
         device: Where.
 
@@ -36,7 +40,7 @@ class Scorer:
 
     def __init__(self, folder: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> None:
         self.folder, self.tokenizer = folder, Tokenizer.load(folder)
-        self._model = load_pretrained(folder, dtype).to(device).eval()
+        self._model = load_model(folder, dtype).to(device).eval()
         self.max_length = self._model.config.max_position_embeddings
         self._vocab_size = self._model.config.vocab_size
         if self.tokenizer.vocab_size > self._vocab_size:
@@ -60,8 +64,12 @@ class Scorer:
                 hint="encode the data with the checkpoint's own tokenizer",
             )
 
-    def logprobs(self, sample: Sample) -> list[float]:
+    def logprobs(self, sample: Sample, *, temperature: float = 1.0) -> list[float]:
         """The log-probability of every token given those before it, in nats; nan for the first.
+
+        Args:
+            sample: The tokens.
+            temperature: What logits are divided by, as in sampling.
 
         Raises:
             UserError: The sample is longer than the model reads, or has ids that the model does not know.
@@ -70,12 +78,26 @@ class Scorer:
             return []
         hidden = self._hidden(sample)
         targets = torch.from_numpy(sample.input_ids[1:].astype(np.int64)).to(hidden.device)
-        losses = token_losses(hidden[:-1], self._model.head_weight, targets)
+        losses = token_losses(hidden[:-1] / temperature, self._model.head_weight, targets)
         return [math.nan, *(-losses).tolist()]
 
     def pair(self, pair: Pair) -> tuple[list[float], list[float]]:
         """`logprobs` of the chosen and of the rejected side."""
         return self.logprobs(pair.chosen), self.logprobs(pair.rejected)
+
+    @torch.no_grad()
+    def sums(self, batches: Iterable[Batch]) -> Iterator[NDArray[np.float64]]:
+        """The log-probability of the trained tokens of each document together, in nats, shape (documents,) a batch.
+
+        Documents must be made with the checkpoint's own tokenizer and be no longer than `max_length`.
+        """
+        weight = self._model.head_weight
+        for batch in batches:
+            with self._lock:
+                moved = to_device(batch, weight.device)
+                hidden = self._model(moved.tokens, moved.positions, moved.attention)
+                losses = token_losses(hidden[moved.sources], weight, moved.targets).cpu().double()
+            yield losses.new_zeros(len(batch.rows)).index_add(0, moved.documents.cpu(), -losses).numpy()
 
     @torch.no_grad()
     def _hidden(self, sample: Sample) -> Tensor:

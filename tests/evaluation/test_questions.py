@@ -4,16 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
-from engine.evaluation.questions import Question, exact_match, is_right, question_of
-from engine.generation.chat import ChatPartner
-from engine.model.config import ModelConfig
-from engine.model.families import save_pretrained
-from engine.model.transformer import Transformer
-from engine.text.messages import Message
+from engine.evaluation.questions import Question, is_right, passes, question_of
 from engine.text.records import Record, open_records
-from engine.text.tokenizer import Tokenizer
 
 
 def _records(path: Path, rows: list[dict[str, object]]) -> list[Record]:
@@ -68,20 +61,30 @@ def test_right_answers(expected: str, bare: bool, said: str, right: bool) -> Non
     assert is_right(Question((), expected, bare, {}), said) is right
 
 
-def test_questions_that_cannot_be_asked_count_as_wrong(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    config = ModelConfig(
-        vocab_size=tokenizer.vocab_size, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=8, intermediate_size=32, max_position_embeddings=64,
-    )  # fmt: skip
-    tokenizer.save(tmp_path)
-    save_pretrained(tmp_path, Transformer(config), bos_token_id=None, eos_token_id=[], pad_token_id=None)
-    partner = ChatPartner(tmp_path)
-    questions = [
-        Question((Message("user", text),), "never said", False, {"size": size})
-        for text, size in (("who?", "short"), ("who? " * 200, "long"))
+def test_a_check_looks_at_the_final_answer(tmp_path: Path) -> None:
+    asked = {"role": "user", "content": "1+1?"}
+    rows: list[dict[str, object]] = [
+        {"conversations": [asked, {"role": "assistant", "content": ""}], "answer": "2", "check": "number"},
+        {"conversations": [asked, {"role": "assistant", "content": ""}], "answer": "2", "check": "exact"},
+        {"messages": [asked, {"role": "assistant", "content": "<think>hm</think><answer>2</answer>"}]},
+        {"messages": [asked, {"role": "assistant", "content": "<think>hm"}]},
+        {"conversations": [asked, {"role": "assistant", "content": ""}], "answer": ""},
     ]
-    found = exact_match(partner, questions, max_new_tokens=4)
-    assert (found["questions"], found["not_asked"], found["exact_match"]) == (2, 1, 0)
-    assert found["wrong"][1]["said"] == ""
-    assert found["by"]["size"]["long"] == {"questions": 1, "exact_match": 0}
+    number, exact, reasoned, torn, empty = (question_of(record) for record in _records(tmp_path / "rows.jsonl", rows))
+    assert number and exact and reasoned and torn and empty
+    assert passes(number, "that is 2.0") and not is_right(number, "that is 2.0")
+    assert not passes(exact, "that is 2") and passes(exact, "<think>one, one</think> 2")
+    assert passes(reasoned, "<think>other thoughts</think>\n<answer>2</answer>")
+    assert not is_right(reasoned, "<think>other thoughts</think>\n<answer>2</answer>")
+    assert not passes(torn, "<think>other thoughts") and passes(torn, "<think>hm")  # no final answer: the whole counts
+    assert passes(empty, " ") and not passes(empty, "2")
+
+
+def test_a_score_between_wrong_and_right_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    for score, passed in ((0.99, False), (1.0, True)):
+        monkeypatch.setattr("engine.evaluation.questions.is_correct", lambda *_, score=score: score)
+        assert passes(Question((), "2", True, {}, answer="2", check="reasoning_gym"), "almost") is passed
+
+
+def test_what_is_not_known_is_not_right() -> None:
+    assert not is_right(Question((), None, False, {}), "") and not passes(Question((), None, False, {}), "")
