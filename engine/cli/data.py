@@ -1,30 +1,28 @@
-"""engine data inspect, audit, starter."""
+"""engine data inspect, audit, starter; split, mix and convert are in `engine.cli.data_files`."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
 
+from engine.cli.curate import curate
+from engine.cli.data_files import convert, map_option, mapping_of, mix, split
 from engine.cli.show import number, print_json, print_table, print_text, say
 from engine.errors import DataError, UserError
 from engine.settings.profile import build, parse_assignments
-from engine.settings.registry import STAGES, find_stage
+from engine.settings.registry import find_stage
 
 _DEFAULT_STAGE = {"text": "pretrain", "conversation": "sft", "pair": "dpo", "prompt": "grpo"}
-_SAMPLE_SETTINGS = ("parse_special_tokens", "system_prompt_ratio", "empty_think_ratio", "seed")
 
 
 @click.group()
 def data() -> None:
-    """Look at data: every token with its weight, the whole file in numbers, the starter world."""
+    """Look at data: every token with its weight, the whole file in numbers, the starter world; files out of files."""
 
 
-def _mapping(pairs: tuple[str, ...]) -> dict[str, str]:
-    split = [pair.partition("=") for pair in pairs]
-    for (name, equals, column), pair in zip(split, pairs, strict=True):
-        if not (name and equals and column):
-            raise UserError(f"--map {pair!r} is not FIELD=COLUMN", hint="such as --map text=body")
-    return {name: column for name, _, column in split}
+for _command in (split, mix, convert, curate):
+    data.add_command(_command)
 
 
 def _encoded_as(stage: str, shape: str) -> tuple[str, tuple[str, ...], str]:
@@ -34,8 +32,6 @@ def _encoded_as(stage: str, shape: str) -> tuple[str, tuple[str, ...], str]:
         UserError: There is no such stage, or it makes no samples.
     """
     usual = _DEFAULT_STAGE[shape]
-    if stage in ("", usual) and usual not in STAGES:
-        return usual, (shape,), "assistant"
     known = find_stage(stage or usual)
     if "data" not in known.sections:
         raise UserError(f"stage {known.name} makes no samples", where="--stage", hint=f"for a {shape}: --stage {usual}")
@@ -48,13 +44,17 @@ def _sample_settings(stage: str, assignments: tuple[str, ...]) -> dict[str, Any]
     Raises:
         UserError: A setting that decides something else, or a value that it cannot have.
     """
-    info = STAGES.get(stage, STAGES["sft"])
+    from engine.text.encode import EncodeSettings
+
+    info = find_stage(stage)
+    names = {field.name for field in fields(EncodeSettings)} - {"max_seq_len"}  # an option of its own
+    drawn = [name for name in info.settings if name in names]
     given = parse_assignments(assignments, info)
     for name in given:
-        if name not in _SAMPLE_SETTINGS:
-            raise UserError(f"{name} is not used here", where=f"--set {name}", hint=", ".join(_SAMPLE_SETTINGS))
+        if name not in drawn:
+            raise UserError(f"{name} is not used here", where=f"--set {name}", hint=", ".join(drawn))
     values = build(info, {name: (value, "user") for name, value in given.items()}).values()
-    return {name: values[name] for name in _SAMPLE_SETTINGS}
+    return {name: values[name] for name in drawn}
 
 
 def _template(path: str) -> str:
@@ -83,7 +83,7 @@ _set_option = click.option(
 @click.option("--template", type=click.Path(dir_okay=False), help="Another chat template (a jinja file).")
 @click.option("--max-seq-len", type=click.IntRange(min=0), default=0, help="Cut as training would; 0: the whole row.")
 @_set_option
-@click.option("--map", "pairs", multiple=True, metavar="FIELD=COLUMN", help="Which column holds which field.")
+@map_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 def inspect(
     file: str,
@@ -102,7 +102,7 @@ def inspect(
     from engine.text.inspect import UNLIMITED, inspect_record
     from engine.text.records import open_records
 
-    record = open_records(data_file(file), mapping=_mapping(pairs)).read(row)
+    record = open_records(data_file(file), mapping=mapping_of(pairs)).read(row)
     stage, shapes, train_on = _encoded_as(stage, record.shape)
     if record.shape not in shapes:
         raise DataError(
@@ -153,7 +153,7 @@ def _show_tokens(head: dict[str, Any], shown: dict[str, Any], side: str) -> None
 )
 @click.option("--max-rows", type=click.IntRange(min=0), default=0, help="Only the first rows, for a quick look.")
 @_set_option
-@click.option("--map", "pairs", multiple=True, metavar="FIELD=COLUMN", help="Which column holds which field.")
+@map_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 def audit(
     file: str,
@@ -172,9 +172,11 @@ def audit(
     from engine.text.cache import CacheRequest, load_samples
     from engine.text.encode import EncodeSettings
     from engine.text.records import open_records
+    from engine.text.shortcuts import shortcut_audit
 
-    path, mapping = data_file(file), _mapping(pairs)
-    shape = open_records(path, mapping=mapping, max_rows=max_rows or None).shape
+    path, mapping = data_file(file), mapping_of(pairs)
+    rows = open_records(path, mapping=mapping, max_rows=max_rows or None)
+    shape = rows.shape
     stage, shapes, train_on = _encoded_as(stage, shape)
     settings = EncodeSettings(max_seq_len, train_on, **_sample_settings(stage, assignments))
     chosen, folder = load_tokenizer(tokenizer)
@@ -184,6 +186,9 @@ def audit(
     store = load_samples(request, chosen, lambda done: say(f"encoding: {done:.0%}"))
     found = audit_store(store, max_seq_len=max_seq_len, val_fraction=val_fraction, vocab_size=chosen.vocab_size)
     found = {"file": str(path), "shape": shape, "stage": stage, **found}
+    if shape == "pair":
+        say("looking for shortcuts")
+        found["shortcuts"] = shortcut_audit(rows.records())
     if as_json:
         print_json(found)
         return
@@ -191,9 +196,26 @@ def audit(
         print_text(f"line {entry['line']}: {entry['reason']}")
     if len(found["quarantined"]) > 20:
         click.echo(f"… and {len(found['quarantined']) - 20} more quarantined lines (--json lists all)")
-    skipped = ("quarantined", "lines_without_trained_tokens", "length_histogram", "problems")
-    rows = [(name, _figure(name, value)) for name, value in found.items() if name not in skipped]
-    print_table(("what", "value"), [*rows, *found["problems"].items()])
+    skipped = ("quarantined", "lines_without_trained_tokens", "length_histogram", "problems", "shortcuts")
+    figures = [(name, _figure(name, value)) for name, value in found.items() if name not in skipped]
+    print_table(("what", "value"), [*figures, *found["problems"].items()])
+    if shape == "pair":
+        _show_shortcuts(found["shortcuts"])
+
+
+def _show_shortcuts(found: dict[str, Any]) -> None:
+    share = found["same_length_share"]
+    alike = "" if share is None else f", sides as long as each other in {share:.1%}"
+    click.echo(f"\nshortcuts in {found['pairs']:,} pairs ({found['same_sides']:,} with equal sides{alike}):")
+    for name, meaning in found["meaning"].items():
+        print_text(f"{name.replace('_', ' ')}: {meaning}")
+    words = [
+        (entry["word"], entry["side"], f"{entry['accuracy']:.1%}", number(entry["support"]), where)
+        for name, where in (("top_words", "anywhere"), ("top_first_words", "first"))
+        for entry in found[name]
+    ]
+    if words:
+        print_table(("word", "its side is", "right", "pairs", "where"), words)
 
 
 def _figure(name: str, value: object) -> str:

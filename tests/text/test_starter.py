@@ -23,6 +23,8 @@ TRAINING = (
     "reason.jsonl",
     "direct.jsonl",
     "lora_identity.jsonl",
+    "lora_replay.jsonl",
+    "sft_few_sums.jsonl",
     "dpo.jsonl",
     "dpo_order.jsonl",
     "rlaif.jsonl",

@@ -1,0 +1,1 @@
+"""Curation: new data files made with a model's answers or by filtering; one recipe a file."""
