@@ -65,6 +65,7 @@ def bench_train(
         loss_weights=np.where(np.arange(tokens) % length, 1, 0).astype(np.float32),
         cu_seqlens=np.arange(0, tokens + 1, length),
         rows=np.arange(batch_size),
+        samples=np.arange(batch_size),
         slots=tokens,
     )
     variants: dict[str, Step] = {}

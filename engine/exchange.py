@@ -11,6 +11,8 @@ from engine.errors import UserError
 from engine.model.config import num_parameters
 from engine.model.families import load_pretrained, save_pretrained
 from engine.model.hf_config import describe
+from engine.model.loading import load_model
+from engine.model.lora import merge
 from engine.model.minimind_pth import load_minimind
 from engine.model.transformer import Transformer
 from engine.text.tokenizer import Tokenizer
@@ -43,12 +45,13 @@ def import_model(source: Path, out: Path, tokenizer: Path | None, heads: int | N
 
 
 def export_model(checkpoint: Path, out: Path, dtype: str | None) -> dict[str, Any]:
-    """Writes a checkpoint as a folder that holds the model and its tokenizer and nothing else.
+    """Writes a checkpoint as a folder that holds the model and its tokenizer and nothing else; an adapter is merged.
 
     Raises:
         CheckpointError: The checkpoint is damaged.
     """
-    model = load_pretrained(checkpoint)
+    model = load_model(checkpoint)
+    merge(model)
     return _write(model, Tokenizer.load(checkpoint), out, _DTYPES[dtype or "float32"])
 
 

@@ -35,6 +35,7 @@ def stream(
     stop_ids: Iterable[int],
     numbers: Sequence[int] | None = None,
     observe: Observer | None = None,
+    copies: int = 1,
 ) -> Iterator[list[tuple[int, int, str]]]:
     """Generates for all prompts at once.
 
@@ -48,6 +49,7 @@ def stream(
         stop_ids: A row ends at any of these.
         numbers: The number of each row; 0, 1, 2 … if not given.
         observe: What is drawn does not depend on whether somebody looks.
+        copies: How many rows go on from each prompt, which is read once; row `p · copies + c` is prompt p's copy c.
 
     Yields:
         After each step (row, token, stop_reason) for every row that was still alive; stop_reason is empty while the
@@ -64,8 +66,8 @@ def stream(
     weight = model.head_weight
     longest = min(max(map(len, prompts)) + settings.max_new_tokens, room)
     cache = KVCache(model.config, len(prompts), longest, weight.dtype, weight.device)
-    alive = list(range(len(prompts)))
-    seen = [list(prompt) for prompt in prompts]
+    seen = [list(prompt) for prompt in prompts for _ in range(copies)]
+    alive = list(range(len(seen)))
     dice = [
         np.random.Generator(np.random.Philox(key=derive_seed(settings.seed, "sample", number)))
         for number in (alive if numbers is None else numbers)
@@ -77,6 +79,9 @@ def stream(
         hidden = model(tokens, cache.positions(counts), cache.attention(counts))
         ends = torch.tensor(np.cumsum(counts) - 1, device=weight.device)
         logits = model.logits(hidden[ends]).float()
+        if number == 1 and copies > 1:
+            logits = logits.repeat_interleave(copies, dim=0)
+            cache.keep([row for row in range(len(prompts)) for _ in range(copies)])
         penalised = penalise(logits, [seen[row] for row in alive], settings.repetition_penalty)
         uniforms = torch.tensor([dice[row].random() for row in alive], dtype=torch.float64)
         if observe is None:

@@ -78,6 +78,15 @@ class RunFolder:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
+    @property
+    def rollouts(self) -> Path:
+        """The answers that reinforcement learning made, with their rewards."""
+        return self.path / "rollouts.jsonl"
+
+    def companion(self, name: str) -> Path:
+        """A model that the run needs besides the one it trains: `start` (its reference or base), `teacher`, …"""
+        return self.path / "companions" / name
+
     def checkpoint_steps(self) -> list[int]:
         """Steps that have a whole checkpoint, in order."""
         found = (re.fullmatch(r"step-(\d{8})", entry.name) for entry in self.checkpoints.glob("step-*"))

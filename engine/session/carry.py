@@ -3,10 +3,12 @@
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from engine.errors import Interrupted, UserError
 from engine.process import cores
@@ -24,6 +26,7 @@ from engine.runs.folder import (
 from engine.session.assemble import build_model, compile_model, encode_settings, implementation, load_data
 from engine.session.decide import decide, unmet
 from engine.session.environment import check_disk, check_environment, environment_of, tokenizer_fingerprint
+from engine.session.keep import keep
 from engine.session.report import Listener, Reporter, explained
 from engine.session.request import TrainRequest, requested
 from engine.settings.places import runs_folder
@@ -58,6 +61,7 @@ def begin(request: TrainRequest) -> RunFolder:
         if "data" in settings.sections:
             shutil.copytree(settings.data.tokenizer, run.tokenizer, ignore=_only_tokenizer)
             environment["tokenizer_fingerprint"] = tokenizer_fingerprint(run)
+            keep(run, settings)
         run.environment.write_text(json.dumps(environment, indent=1, ensure_ascii=False), encoding="utf-8")
         resolved = {"profile": profile.name, "unmet": unmet(asked, settings), **settings.to_json()}
         run.resolved.write_text(json.dumps(resolved, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -185,7 +189,7 @@ def _checked_data(
     except StopNow as error:
         raise Interrupted("interrupted before the first step; nothing was trained", where=f"run {run.name}") from error
     result = audit(store, max_seq_len=data.max_seq_len, val_fraction=data.val_fraction, vocab_size=tokenizer.vocab_size)
-    refuse_if_useless(result, data.data)
+    refuse_if_useless(result, data.data, asks=settings.stage.train_on == "prompt")
     emit(Audited(audit=result))
     if data.val_fraction and not result["val_samples"]:
         emit.warn("no_validation", "all rows share one prompt: there is nothing to validate on")
@@ -200,11 +204,12 @@ def _train_model(run: RunFolder, settings: Settings, emit: Reporter, inbox: Inbo
     store = _checked_data(run, settings, tokenizer, emit, inbox)
     steps = run.checkpoint_steps()
     saved = run.checkpoint(steps[-1]) if steps else None
-    model = build_model(settings, saved).to(device.torch_device)
+    model = build_model(run, settings, saved).to(device.torch_device)
     model.gradient_checkpointing = training.gradient_checkpointing
     precision = Precision(training.dtype, device)
     encoder = Encoder(tokenizer, encode_settings(settings))
-    stage = implementation(settings.stage)(StageContext(settings, model, store, encoder, device, precision, inbox))
+    context = StageContext(settings, model, store, encoder, device, precision, inbox, run, emit.warn)
+    stage = implementation(settings.stage)(context)
     tokens = training.batch_size * settings.data.max_seq_len
     peak = matrix_flops_per_second(model.config, tokens, precision.dtype, device)
     if training.compile:
@@ -216,8 +221,8 @@ def _train_model(run: RunFolder, settings: Settings, emit: Reporter, inbox: Inbo
         RunStarted(
             stage=settings.stage.name,
             total_steps=loop.total_steps,
-            parameters=sum(parameter.numel() for parameter in model.parameters()),
-            trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+            parameters=_count(stage.modules, trainable=False),
+            trainable_parameters=_count(stage.modules, trainable=True),
             device=device.describe(),
             dtype=training.dtype,
             threads=threads,
@@ -227,6 +232,12 @@ def _train_model(run: RunFolder, settings: Settings, emit: Reporter, inbox: Inbo
     summary = _summary(run, loop, status, device.peak_memory())
     emit(Finished(status=status, step=loop.state.step, summary=summary, exit_code=0 if status == "done" else 130))
     return summary
+
+
+def _count(modules: Mapping[str, nn.Module], *, trainable: bool) -> int:
+    """Parameters of what a stage trains; one that two modules share counts once."""
+    found = {parameter for module in modules.values() for parameter in module.parameters()}
+    return sum(parameter.numel() for parameter in found if parameter.requires_grad or not trainable)
 
 
 def _summary(run: RunFolder, loop: Loop, status: str, peak_bytes: int) -> dict[str, Any]:
@@ -240,6 +251,7 @@ def _summary(run: RunFolder, loop: Loop, status: str, peak_bytes: int) -> dict[s
         "train_loss": state.last.get("loss"),
         "val_loss": state.last.get("val_loss"),
         "val_bits_per_byte": state.last.get("val_bits_per_byte"),
+        "metrics": state.last,
         "tokens_per_second": state.tokens_per_second,
         "peak_bytes": peak_bytes,
         "skipped_steps": state.skipped,

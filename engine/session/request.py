@@ -8,6 +8,7 @@ from typing import Any
 from engine.errors import UserError
 from engine.references import checkpoint_folder, data_file, tokenizer_folder
 from engine.runs.folder import check_name
+from engine.session.companions import REFERENCES, keeps_start
 from engine.session.shape import shape_settings
 from engine.settings.places import runs_folder
 from engine.settings.profile import Profile, Settings, load_profile, parse_assignments, resolve
@@ -76,8 +77,19 @@ def requested(request: TrainRequest, profile: Profile) -> Settings:
     if not values["data"]:
         raise UserError("no data file is named", where="data", hint="add --data FILE")
     places: dict[str, Any] = {"data": str(data_file(values["data"]))}
+    places |= {name: str(checkpoint_folder(values[name])) for name in REFERENCES if values.get(name)}
+    places |= {name: str(data_file(values[name])) for name in ("guard_data", "reward_python") if values.get(name)}
     if "data" not in settings.sections:
         return _with_places(settings, places)
+    if not values["from"] and keeps_start(settings):
+        usual = " or ".join(settings.stage.starts_from) or "a pretrained model"
+        raise UserError(
+            f"stage {settings.stage.name} needs a checkpoint to start from",
+            where="from",
+            hint=f"add --from RUN: {usual}",
+        )
+    if not values.get("teacher", "-"):
+        raise UserError("no teacher is named", where="teacher", hint="add --set teacher=RUN")
     if values["from"]:
         start = checkpoint_folder(values["from"])
         places |= {"from": str(start), "tokenizer": str(_same_tokenizer(user.get("tokenizer", ""), start))}

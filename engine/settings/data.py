@@ -4,7 +4,7 @@ from engine.settings.fields import Section, setting
 
 
 class DataSettings(Section):
-    """Files, lengths, the split and the augmentations."""
+    """Files, lengths, the split and the augmentations, for every stage that trains a model."""
 
     data: str = setting(
         "",
@@ -43,26 +43,12 @@ class DataSettings(Section):
         low="Turns are cut: the audit counts how many rows.",
         start="512",
     )  # fmt: skip
-    packing: bool = setting(
-        True,
-        controls="Fills rows of max_seq_len with several whole documents, each isolated from the others.",
-        high="On: hardly any slot is wasted; a row counts as one of batch_size.",
-        low="Off: batch_size counts documents; short rows make small steps.",
-        start="true",
-    )  # fmt: skip
     val_fraction: float = setting(
         0.02, ge=0, le=0.5, unit="share of rows",
         controls="How much of the data is kept for validation, chosen by a hash of the prompt.",
         high="Less data to learn from.",
         low="0: no validation loss, learning by heart goes unseen.",
         start="0.02",
-    )  # fmt: skip
-    parse_special_tokens: bool = setting(
-        False,
-        controls="Whether markers that stand literally in raw pretraining text become special tokens.",
-        high="On: text from the internet can forge turns.",
-        low="Off: right, unless the file was written with markers on purpose (MiniMind2's pretrain_hq).",
-        start="false",
     )  # fmt: skip
     system_prompt_ratio: float = setting(
         0.0, ge=0, le=1, unit="share of rows",
@@ -77,4 +63,23 @@ class DataSettings(Section):
         high="1: the template's text as it is.",
         low="0: answers never start with an empty think block, generation prompts may.",
         start="1",
+    )  # fmt: skip
+
+
+class DocumentSettings(DataSettings):
+    """Documents that are learnt token by token."""
+
+    packing: bool = setting(
+        True,
+        controls="Fills rows of max_seq_len with several whole documents, each isolated from the others.",
+        high="On: hardly any slot is wasted; a row counts as one of batch_size.",
+        low="Off: batch_size counts documents; short rows make small steps.",
+        start="true",
+    )  # fmt: skip
+    parse_special_tokens: bool = setting(
+        False,
+        controls="Whether markers that stand literally in raw pretraining text become special tokens.",
+        high="On: text from the internet can forge turns.",
+        low="Off: right, unless the file was written with markers on purpose (MiniMind2's pretrain_hq).",
+        start="false",
     )  # fmt: skip

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import tomli
 from pydantic import ValidationError
@@ -25,6 +25,8 @@ from engine.settings.suggest import nearest
 from engine.settings.tokenizer import TokenizerSettings
 from engine.settings.training import TrainingSettings
 from engine.settings.values import UNSET, explained, find_setting, parse_value
+
+S = TypeVar("S", bound=Section)
 
 _HEAD = ("stage", "title", "extends")
 
@@ -68,6 +70,10 @@ class Settings:
     @property
     def tokenizer(self) -> TokenizerSettings:
         return cast(TokenizerSettings, self.sections["tokenizer"])
+
+    def part(self, kind: type[S]) -> S:
+        """The section of that kind; what a stage needs of its own."""
+        return next(section for section in self.sections.values() if isinstance(section, kind))
 
     def values(self) -> dict[str, Any]:
         """Every setting's value by its profile name."""
@@ -209,13 +215,14 @@ def _flatten(raw: Mapping[str, Any], stage: StageInfo, place: str) -> Iterator[t
         if key in stage.sections and isinstance(value, dict):
             pairs = [(name, inner, key) for name, inner in value.items()]
         for name, inner, section in pairs:
-            info = find_setting(stage, name, place)
-            if section and info.section != section:
-                raise ProfileError(f"{name!r} belongs in [{info.section}], not in [{section}]", where=place)
-            if name in seen:
-                raise ProfileError(f"{name!r} stands twice", where=place)
-            seen.add(name)
-            yield name, None if inner == UNSET and info.optional else inner
+            elsewhere = stage.settings.get(name) if section else None
+            if elsewhere and elsewhere.section != section and f"{section}_{name}" not in stage.settings:
+                raise ProfileError(f"{name!r} belongs in [{elsewhere.section}], not in [{section}]", where=place)
+            info = find_setting(stage, f"{section}.{name}" if section else name, place)
+            if info.name in seen:
+                raise ProfileError(f"{info.name!r} stands twice", where=place)
+            seen.add(info.name)
+            yield info.name, None if inner == UNSET and info.optional else inner
 
 
 def parse_assignments(assignments: tuple[str, ...], stage: StageInfo) -> dict[str, Any]:
@@ -230,7 +237,8 @@ def parse_assignments(assignments: tuple[str, ...], stage: StageInfo) -> dict[st
         name = name.strip()
         if not equals:
             raise ProfileError(f"--set {assignment!r} has no '='", hint="write --set name=value")
-        values[name] = parse_value(text, find_setting(stage, name, f"--set {name}"))
+        info = find_setting(stage, name, f"--set {name}")
+        values[info.name] = parse_value(text, info)
     return values
 
 

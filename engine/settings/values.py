@@ -17,15 +17,17 @@ UNSET = "unset"
 
 
 def find_setting(stage: StageInfo, name: str, where: str = "") -> SettingInfo:
-    """The setting of that name.
+    """The setting of that name, or of `section.name`, where the section's own name may be left out: `lora.rank`.
 
     Raises:
         ProfileError: The stage has none; the nearest name is suggested.
     """
-    if name not in stage.settings:
-        hint = nearest(name, stage.settings) or f"engine profile show {stage.name} lists them"
-        raise ProfileError(f"unknown setting {name!r} for stage {stage.name}", where=where, hint=hint)
-    return stage.settings[name]
+    section, _, inner = name.rpartition(".")
+    for known in (inner, f"{section}_{inner}") if section in stage.sections else (name,):
+        if known in stage.settings and stage.settings[known].section in (section or stage.settings[known].section):
+            return stage.settings[known]
+    hint = nearest(inner, stage.settings) or f"engine profile show {stage.name} lists them"
+    raise ProfileError(f"unknown setting {name!r} for stage {stage.name}", where=where, hint=hint)
 
 
 def parse_value(text: str, info: SettingInfo) -> Any:

@@ -1,9 +1,11 @@
 """What a stage is given when a run of it begins."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.model.transformer import Transformer
 from engine.runs.control import Inbox
+from engine.runs.folder import RunFolder
 from engine.settings.profile import Settings
 from engine.text.encode import Encoder
 from engine.text.store import SampleStore
@@ -13,7 +15,19 @@ from engine.training.precision import Precision
 
 @dataclass(frozen=True)
 class StageContext:
-    """Settings, model and data of a run, and the inbox that long work asks whether it may go on."""
+    """Settings, model and data of a run, and its ways in and out.
+
+    Attributes:
+        settings: All of them, checked.
+        model: What is trained.
+        store: The samples of the data.
+        encoder: What made them.
+        device: Where to compute.
+        precision: How.
+        inbox: Asked by long work whether it may go on.
+        run: The run's folder: what the run keeps of other models, and what it writes beside its events.
+        warn: Takes the stable name of a warning and what it says.
+    """
 
     settings: Settings
     model: Transformer
@@ -22,3 +36,5 @@ class StageContext:
     device: Device
     precision: Precision
     inbox: Inbox
+    run: RunFolder
+    warn: Callable[[str, str], None]

@@ -44,6 +44,7 @@ def audit(store: SampleStore, *, max_seq_len: int, val_fraction: float, vocab_si
         "truncated_rows": counts.get("truncated", 0),
         "truncated_tokens": int(columns["truncated"].sum()),
         "one_string_differs": counts.get("one_string_differs", 0),
+        "same_sides": counts.get("same_sides", 0),
         "missing_end_of_turn": counts.get("missing_end_of_turn", 0),
         "double_bos": counts.get("double_bos", 0),
         "duplicates": int((repeats - 1).sum()),
@@ -62,13 +63,13 @@ def audit(store: SampleStore, *, max_seq_len: int, val_fraction: float, vocab_si
     }
 
 
-def refuse_if_useless(result: dict[str, Any], where: str) -> None:
-    """Stops a run that would train on nothing.
+def refuse_if_useless(result: dict[str, Any], where: str, *, asks: bool = False) -> None:
+    """Stops a run that would train on nothing; one that only `asks` trains what the model says.
 
     Raises:
-        DataError: Not one token is trained; says what was found.
+        DataError: Not one token is trained, or not one prompt is left; says what was found.
     """
-    if result["trained_tokens"] and result["train_samples"]:
+    if (asks or result["trained_tokens"]) and result["train_samples"]:
         return
     found = [
         f"{result['usable']} usable rows",

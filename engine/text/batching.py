@@ -30,6 +30,7 @@ class Batch:
         loss_weights: Shape (tokens,), aligned with `input_ids`; 0 at each document's first token.
         cu_seqlens: Document boundaries, shape (documents + 1,), from 0 to the number of tokens.
         rows: The row of the data that each document comes from, shape (documents,).
+        samples: Its index in the store, shape (documents,).
         slots: What the batch would take as rows padded to the longest sample allowed.
     """
 
@@ -37,14 +38,22 @@ class Batch:
     loss_weights: NDArray[np.float32]
     cu_seqlens: NDArray[np.int64]
     rows: NDArray[np.int64]
+    samples: NDArray[np.int64]
     slots: int
+
+    def last_trained(self) -> NDArray[np.int64]:
+        """The place of each document's last trained token, shape (documents,): where an answer's score is read."""
+        trained = np.flatnonzero(self.loss_weights)
+        places: NDArray[np.int64] = trained[np.searchsorted(trained, self.cu_seqlens[1:]) - 1]
+        return places
 
     def documents(self) -> Iterator["Batch"]:
         """Every document as a batch of its own."""
         for number, (first, last) in enumerate(pairwise(self.cu_seqlens.tolist())):
             bounds = np.array([0, last - first])
             ids, weights = self.input_ids[first:last], self.loss_weights[first:last]
-            yield Batch(ids, weights, bounds, self.rows[number : number + 1], last - first)
+            own = slice(number, number + 1)
+            yield Batch(ids, weights, bounds, self.rows[own], self.samples[own], last - first)
 
 
 def make_batch(store: SampleStore, documents: Indices, slots: int) -> Batch:
@@ -55,6 +64,7 @@ def make_batch(store: SampleStore, documents: Indices, slots: int) -> Batch:
         loss_weights=np.concatenate([store.weights(int(index)) for index in documents]),
         cu_seqlens=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         rows=store.columns["rows"][documents],
+        samples=documents,
         slots=slots,
     )
 
@@ -123,11 +133,12 @@ class Sampler:
     Args:
         store: The samples.
         indices: Those to train on.
-        batch_size: Rows a micro-batch: documents, or packed rows.
+        batch_size: Rows a micro-batch: documents, pairs, or packed rows.
         accumulation_steps: Micro-batches a step.
         max_seq_len: Tokens a packed row.
         packing: Whether rows are packed.
         seed: Decides the order.
+        together: How many neighbours of `indices` belong together: 2 where they are the sides of pairs.
     """
 
     def __init__(
@@ -140,14 +151,15 @@ class Sampler:
         max_seq_len: int,
         packing: bool,
         seed: int,
+        together: int = 1,
     ) -> None:
         self.store, self.batch_size, self.accumulation_steps = store, batch_size, accumulation_steps
         self.max_seq_len, self.packing, self.seed = max_seq_len, packing, seed
-        order = self._rng("pack").permutation(indices)
+        order = self._rng("pack").permutation(indices[::together])
         if packing:
             self.units = pack(store.lengths, order, max_seq_len)
         else:
-            self.units = [np.array([index], dtype=np.int64) for index in order]
+            self.units = [np.arange(index, index + together, dtype=np.int64) for index in order]
         self._order: tuple[int, Indices] = (-1, order[:0])
 
     @property
@@ -172,7 +184,7 @@ class Sampler:
             self._order = epoch, self._rng("epoch", epoch).permutation(len(self.units))
         chosen = [self.units[int(unit)] for unit in self._order[1][place * effective : (place + 1) * effective]]
         if not self.packing:
-            chosen.sort(key=lambda unit: -int(self.store.lengths[unit[0]]))
+            chosen.sort(key=lambda unit: -int(self.store.lengths[unit].max()))
         return [chosen[start : start + self.batch_size] for start in range(0, len(chosen), self.batch_size)]
 
     def _batch(self, rows: list[Indices]) -> Batch:

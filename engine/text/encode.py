@@ -1,8 +1,9 @@
 """From records to samples: one encoder for the eye and for the loss."""
 
 import random
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby, pairwise
 
@@ -15,6 +16,7 @@ from engine.text.cutting import Rendering
 from engine.text.fitting import Encoded, Messages, cut_sides, cut_start, drop_turns, last_answer, windows
 from engine.text.records import Message, Record
 from engine.text.sample import Pair, Prompt, Sample, Span
+from engine.text.shapes import as_prompt
 from engine.text.template import ChatTemplate, TemplateFailure
 from engine.text.tokenizer import Tokenizer, Tokens
 
@@ -32,6 +34,9 @@ SYSTEM_PROMPTS = (
 )
 """What `system_prompt_ratio` chooses from."""
 
+TAGS = re.compile(r"</?(?:think|answer)>")
+"""What frames thoughts and answers."""
+
 DOUBLE_BOS = "the row begins with two begin-of-text tokens"
 
 
@@ -41,7 +46,10 @@ class EncodeSettings:
 
     max_seq_len: int
     train_on: str = "assistant"
-    """`assistant`: the assistant's words and its end-of-turn token. `all`: every token (mid-training)."""
+    """`assistant`: the assistant's words and its end-of-turn token. `all`: every token (mid-training). `prompt`: none;
+    a conversation is read up to its last answer, which the model is to find itself."""
+    tag_weight: float = 1.0
+    """The weight of the tags that frame thoughts and answers, in what the assistant is trained to say."""
     parse_special_tokens: bool = False
     system_prompt_ratio: float = 0.0
     empty_think_ratio: float = 1.0
@@ -95,6 +103,8 @@ class Encoder:
                 return [pair.chosen, pair.rejected]
             case "prompt":
                 return [self.encode_prompt(record).sample]
+            case _ if self.settings.train_on == "prompt":
+                return [self.encode_prompt(as_prompt(record)).sample]
             case _:
                 return self.encode_conversation(record)
 
@@ -215,6 +225,7 @@ class Encoder:
         spans: list[Span] = []
         pieces: list[str] = []
         trained_from: list[tuple[int, int]] = []
+        tagged: set[int] = set()
         counts = np.zeros(rendering.segments[-1].message + 1 if rendering.segments else 0, dtype=np.int64)
         literal_anywhere = False
         for said, group in groupby(rendering.segments, key=lambda segment: segment.said):
@@ -227,13 +238,20 @@ class Encoder:
             tokens = self._tokenize(text, literal, ids)
             begins = [begin for begin, _ in tokens.offsets]
             edges = [*accumulate([0, *(bisect_left(begins, start) for start in starts[1:])], max), len(begins)]
-            for segment, (first, last) in zip(segments, pairwise(edges), strict=True):
+            for number, (segment, (first, last)) in enumerate(zip(segments, pairwise(edges), strict=True)):
                 if last > first:
                     span = Span(len(ids) + first, len(ids) + last, segment.role, segment.kind)
                     spans.append(span)
                     counts[segment.message] += last - first
                     if said and segment.trained:
                         trained_from.append((span.start, span.end))
+                        end = starts[number] + len(segment.text)
+                        tagged |= {
+                            len(ids) + place
+                            for tag in TAGS.finditer(text, starts[number], end)
+                            if not any(begin < tag.end() and tag.start() < stop for begin, stop in literal)
+                            for place in _covering(tokens.offsets, *tag.span())
+                        }
             ids += tokens.ids
             pieces.append(text)
             literal_anywhere |= bool(literal)
@@ -241,6 +259,8 @@ class Encoder:
         weights = np.full(len(ids), 1.0 if everything else 0.0, dtype=np.float32)
         for first, last in trained_from:
             weights[first:last] = 1
+        for place in tagged:
+            weights[place] *= self.settings.tag_weight
         weights[:1] = 0
         differs = len(pieces) > 1 or literal_anywhere
         differs = differs and self.tokenizer.tokenize_batch(["".join(pieces)])[0] != ids
@@ -284,6 +304,15 @@ def _or_none(encode: Callable[[Messages], Encoded | None]) -> Callable[[Messages
             return None
 
     return tried
+
+
+def _covering(offsets: Sequence[tuple[int, int]], start: int, end: int) -> Iterator[int]:
+    """The places of the tokens that have characters from `start` to `end`."""
+    first = bisect_right(offsets, start, key=lambda span: span[1])
+    for place in range(first, len(offsets)):
+        if offsets[place][0] >= end:
+            return
+        yield place
 
 
 def _dice(seed: int, purpose: str, line: int) -> random.Random:

@@ -10,6 +10,7 @@ from engine.errors import UserError
 from engine.text.encode import Encoder, EncodeSettings
 from engine.text.records import Record
 from engine.text.sample import Sample
+from engine.text.shapes import as_prompt
 from engine.text.tokenizer import Tokenizer
 
 UNLIMITED = 1 << 30
@@ -88,6 +89,8 @@ class InspectedSample:
             return "a part of the answer, but the other answer says the same here: it cancels out"
         if kind == "end":
             return "the assistant's end of turn, so that it learns to stop"
+        if self.weights[index] != 1 and not self.special[index]:
+            return "a part of a reasoning tag"
         if self.special[index]:
             return "a reasoning tag" if self.texts[index] in _REASONING_TAGS else "a marker that the assistant writes"
         if self.purpose == "chosen":
@@ -152,6 +155,8 @@ def inspect_samples(record: Record, encoder: Encoder) -> list[InspectedSample]:
         TemplateFailure: The chat template cannot render the row.
     """
     tokenizer = encoder.tokenizer
+    if encoder.settings.train_on == "prompt" and record.shape == "conversation":
+        record = as_prompt(record)
     if record.shape == "pair":
         pair = encoder.encode_pair(record)
         sides = (pair.chosen, pair.rejected)

@@ -1,7 +1,7 @@
 """From one parsed object of a data file to a `Record`: the layout is found by looking at the fields."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -265,6 +265,22 @@ def read_row(value: object, row: int, line: int, mapping: Mapping[str, str] | No
     used = (layout.names | {column.partition(".")[0] for column in (mapping or {}).values()}) - {"gt"}
     extra = {name: item for name, item in fields.items() if name not in used}
     return Record(row=row, line=line, extra=extra, **layout.read(fields))
+
+
+def as_prompt(record: Record) -> Record:
+    """A conversation as a question: where the assistant has the last word, that is what is expected of the model.
+
+    Raises:
+        BadRow: Nobody asks anything.
+    """
+    if record.shape == "prompt":
+        return record
+    answered = record.messages[-1].role == "assistant"
+    asked = record.messages[:-1] if answered else record.messages
+    if not asked:
+        raise BadRow("there is no prompt before the answer")
+    answer = record.answer if record.answer is not None or not answered else record.messages[-1].content
+    return replace(record, shape="prompt", messages=asked, answer=answer)
 
 
 def check_mapping(mapping: Mapping[str, str]) -> None:

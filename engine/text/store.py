@@ -49,10 +49,18 @@ class Part:
     untrained: list[int] = field(default_factory=list)
     """Lines of the rows that have nothing to train on."""
 
-    def add(self, record: Record, samples: list[Sample], byte_lengths: NDArray[np.int64]) -> None:
-        """Takes the samples of a row; those with nothing to train on are counted and dropped."""
+    def add(
+        self, record: Record, samples: list[Sample], byte_lengths: NDArray[np.int64], *, asks: bool = False
+    ) -> None:
+        """Takes the samples of a row; those with nothing to train on are counted and dropped.
+
+        Of a pair both sides are kept, one after the other, or neither. Where the row only `asks`, nothing is trained.
+        """
         self.usable += 1
-        kept = [sample for sample in samples if sample.trained or record.shape == "prompt"]
+        kept = [sample for sample in samples if sample.trained or asks]
+        if record.shape == "pair" and (len(kept) < 2 or np.array_equal(kept[0].input_ids, kept[1].input_ids)):
+            self.counts["same_sides"] += len(kept) == 2
+            kept = []
         if not kept:
             self.counts["without_trained"] += 1
             self.untrained.append(record.line)
@@ -123,6 +131,7 @@ def collect(
     """
     part, waiting = Part(), list[Record]()
     byte_lengths = token_byte_lengths(encoder.tokenizer)
+    asks = encoder.settings.train_on == "prompt"
 
     def add(record: Record) -> None:
         try:
@@ -133,7 +142,7 @@ def collect(
             reason = error.what if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
             part.quarantined.append(Quarantined(record.line, f"cannot be encoded: {reason}"[:500], b""))
         else:
-            part.add(record, samples, byte_lengths)
+            part.add(record, samples, byte_lengths, asks=asks or record.shape == "prompt")
 
     def flush() -> None:
         if not waiting:

@@ -21,6 +21,8 @@ class DeviceBatch:
         sources: Positions whose next token is trained, int64 (trained,).
         targets: Those next tokens, int64 (trained,).
         weights: Their weights, float32 (trained,).
+        documents: The document that each of them belongs to, int64 (trained,).
+        bounds: Document boundaries, int64 (documents + 1,).
     """
 
     tokens: Tensor
@@ -29,6 +31,8 @@ class DeviceBatch:
     sources: Tensor
     targets: Tensor
     weights: Tensor
+    documents: Tensor
+    bounds: Tensor
 
 
 def to_device(batch: Batch, device: torch.device) -> DeviceBatch:
@@ -44,4 +48,6 @@ def to_device(batch: Batch, device: torch.device) -> DeviceBatch:
         sources=torch.from_numpy(trained - 1).to(device),
         targets=torch.from_numpy(batch.input_ids[trained]).to(device),
         weights=torch.from_numpy(batch.loss_weights[trained]).to(device),
+        documents=torch.from_numpy(np.searchsorted(bounds, trained, side="right") - 1).to(device),
+        bounds=torch.from_numpy(bounds).to(device),
     )

@@ -112,11 +112,13 @@ class Loop:
 
     def _round(self) -> None:
         """Collects and makes one round's steps. It can be given up until its first step has changed the weights."""
-        steps = self.stage.collect(self.state.round)
-        for module in self.stage.modules.values():
-            module.train()
-        for number, batches in enumerate(steps):
-            self._account(self._update(self.state.step, batches, _go_on if number else self._inbox.hurry))
+        for number, batches in enumerate(self.stage.collect(self.state.round)):
+            for module in self.stage.modules.values():
+                module.train()
+            outcome = self._update(self.state.step, batches, _go_on if number else self._inbox.hurry)
+            if number == 0:
+                self.stage.settle()
+            self._account(outcome)
         self.state.round += 1
 
     def _do_what_is_due(self) -> None:
@@ -140,10 +142,13 @@ class Loop:
         state.non_finite = state.non_finite + 1 if outcome.non_finite else 0
         state.tokens += sum(each.tokens for each in outcome.measures)
         state.window.count(outcome.measures)
-        state.last |= {"loss": outcome.loss}
+        loss = outcome.terms.get("loss", outcome.loss)
+        state.last |= {"loss": loss}
         if outcome.non_finite:
             self._complain(outcome)
-        self._warn(self._watch.step(state.step, outcome.loss, sum(each.trained for each in outcome.measures)))
+        # a step of reinforcement learning may have no signal; the stage reports how many have none
+        trained = sum(each.trained for each in outcome.measures) if outcome.measures else 1
+        self._warn(self._watch.step(state.step, loss, trained))
         if state.step % self._log_interval == 0 or state.step == self.total_steps:
             self._report(outcome)
 

@@ -1,6 +1,7 @@
 """AdamW, with decay where it belongs, and its state as plain tensors."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,14 +12,27 @@ from engine.settings.training import TrainingSettings
 _STATES = ("exp_avg", "exp_avg_sq", "step")
 
 
-def make_optimizer(named: Iterable[tuple[str, nn.Parameter]], settings: TrainingSettings) -> torch.optim.AdamW:
-    """AdamW over the parameters that require gradients; matrices decay, norms, biases and embeddings do not."""
-    trainable = [(name, parameter) for name, parameter in named if parameter.requires_grad]
-    decayed = [parameter for name, parameter in trainable if _decays(name, parameter)]
-    others = [parameter for name, parameter in trainable if not _decays(name, parameter)]
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+def make_optimizer(
+    named: Iterable[tuple[str, nn.Parameter]], settings: TrainingSettings, rates: Mapping[str, float] | None = None
+) -> torch.optim.AdamW:
+    """AdamW over the parameters that require gradients; matrices decay, norms, biases and embeddings do not.
+
+    Args:
+        named: Parameters by `module.name`.
+        settings: Rates, betas and decay.
+        rates: By module: its learning rate in times of the run's, kept in each group as `rate`.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in named:
+        if parameter.requires_grad:
+            rate = (rates or {}).get(name.partition(".")[0], 1.0)
+            decay = settings.weight_decay if _decays(name, parameter) else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+    described: list[dict[str, Any]] = [
+        {"params": parameters, "weight_decay": decay, "rate": rate} for (rate, decay), parameters in groups.items()
+    ]
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
+        described,
         lr=settings.learning_rate,
         betas=(settings.adam_beta1, settings.adam_beta2),
         eps=settings.adam_eps,

@@ -63,8 +63,9 @@ class Stage(Protocol):
     """Supervised and reinforcement learning alike.
 
     A run is a sequence of rounds. `collect(round)` makes the data of a round: from the sampler, or by rollouts,
-    rewards and advantages. It returns the round's optimizer steps, each a list of micro-batches: one step for
-    supervised stages, several passes over the same rollouts for reinforcement learning. Checkpoints lie between
+    rewards and advantages. It gives the round's optimizer steps, each a list of micro-batches: one step for
+    supervised stages, several passes over the same rollouts for reinforcement learning; a step without micro-batches
+    changes nothing. They may come from a generator, which sees what became of the steps before. Checkpoints lie between
     rounds, so nothing that was collected needs to be saved; what a round collects is a function of the weights, the
     seed and the round's number, so a resume collects it again.
 
@@ -81,17 +82,30 @@ class Stage(Protocol):
     settings: Settings
     modules: Mapping[str, nn.Module]
     """What is trained, by name. Frozen companions (references, teachers) are the stage's own."""
+    rates: Mapping[str, float]
+    """By module: its learning rate in times of the run's; 1 where it is not named."""
     rounds: int
     steps_per_round: int
     best_metric: str
     """The metric of an evaluation by which the best checkpoint is chosen. The registry's table of metrics says whether
     higher is better."""
 
-    def collect(self, round: int) -> Sequence[Sequence[Any]]: ...
+    def collect(self, round: int) -> Iterable[Sequence[Any]]: ...
+
+    def settle(self) -> None:
+        """The round's first step is made: what collecting it changed besides the weights (logs, trackers) holds now.
+
+        Until then a round can be given up, and leaves nothing behind.
+        """
+        ...
 
     def measure(self, batch: Any) -> Measures: ...
 
     def loss(self, batch: Any) -> dict[str, Term]: ...
+
+    def accept(self, terms: dict[str, float]) -> bool:
+        """Whether a step is to be taken, by its terms over all micro-batches and ranks; else the weights stay."""
+        ...
 
     def parts(self, batch: Any) -> Iterable[Any]:
         """A micro-batch as micro-batches of one row each. Where its loss is not finite, the loop asks for theirs."""

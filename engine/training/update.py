@@ -62,7 +62,7 @@ class Updater:
             for name, parameter in module.named_parameters()
             if parameter.requires_grad
         ]
-        self.optimizer = make_optimizer(self.named, self._settings)
+        self.optimizer = make_optimizer(self.named, self._settings, stage.rates)
 
     def __call__(self, step: int, batches: Sequence[Any], between: Callable[[], None]) -> Outcome:
         """Takes optimizer step `step`, counted from 0.
@@ -74,7 +74,9 @@ class Updater:
         """
         rate = learning_rate(self._settings, step, self._total)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate"]
+        if not batches:
+            return Outcome(0.0, {}, rate, 0.0, [], applied=False)
         measures = [self._stage.measure(batch) for batch in batches]
         counts: dict[str, float] = {}
         for each in measures:
@@ -98,13 +100,15 @@ class Updater:
         totals = sum_over_ranks(_added(local), self._device.torch_device)
         loss = totals.pop("", 0.0)
         what = self._non_finite(loss, norm)
-        if not what:
+        accepted = bool(what) or self._stage.accept(totals)
+        if accepted and not what:
             self._precision.scaler.step(self.optimizer)
         self._precision.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         guilty = [batch for batch, values in zip(batches, local, strict=True) if not math.isfinite(values[""])]
         rows = self._rows(self._bad_parts(guilty) or guilty or batches) if what else []
-        return Outcome(loss, totals, rate, norm, measures, math.isfinite(loss + norm), what, rows)
+        applied = accepted and math.isfinite(loss + norm)
+        return Outcome(loss, totals, rate, norm, measures, applied, what, rows)
 
     def _backward(self, step: int, index: int, batch: Any, counts: dict[str, float]) -> dict[str, Tensor]:
         """The terms' values over the step's counts; the key '' holds the loss that was back-propagated."""

@@ -23,6 +23,7 @@ _NORM_TIMES, _NORM_STEPS, _NORM_LEAST, _NORM_KEPT = 10.0, 3, 10, 50
 _SPEED_SHARE, _SPEED_STEPS, _SPEED_SECONDS, _SPEED_LEAST, _SPEED_KEPT = 0.5, 5, 30.0, 10, 1000
 _VAL_ROSE, _VAL_MARGIN, _VAL_NATS, _VAL_GAIN = 3, 0.02, 0.01, 0.005
 _EMPTY_CLEARS = 100
+_GUARD_SHARE, _GUARD_NATS = 0.05, 0.05
 
 
 @dataclass
@@ -63,6 +64,9 @@ class Watch:
 
     `nothing_trained`: a step without a trained token.
 
+    `reward_rises_quality_falls`: the validation reward is above its first value while the guard's loss, on rows that
+    are not trained on, is 5 % and 0.05 nats above its lowest.
+
     Args:
         total_steps: Optimizer steps of the whole run.
         falling: Whether the stage's `loss` is meant to fall; that of reinforcement learning is not.
@@ -78,6 +82,9 @@ class Watch:
         self._loss_alarm, self._norm_alarm = _Alarm(clears_after=2), _Alarm(clears_after=10)
         self._speed_alarm, self._validation_alarm = _Alarm(clears_after=10), _Alarm()
         self._empty_alarm = _Alarm(clears_after=_EMPTY_CLEARS)
+        self._guards: list[float] = []
+        self._first_reward = math.nan
+        self._guard_alarm = _Alarm()
 
     def step(self, step: int, loss: float, trained: int) -> Iterator[Warned]:
         """Takes an optimizer step, reported or not: its loss and how many tokens it trained on."""
@@ -97,6 +104,7 @@ class Watch:
 
     def evaluation(self, event: Evaluated) -> Iterator[Warned]:
         """Takes an evaluation."""
+        yield from self._see_guard(event)
         value = event.metrics.get("val_loss", math.nan)
         if not math.isfinite(value):
             return
@@ -130,6 +138,22 @@ class Watch:
         *before, newest = self._validation or [math.inf]
         best = min(before, default=-math.inf)
         return newest < best - _VAL_GAIN * abs(best)
+
+    def _see_guard(self, event: Evaluated) -> Iterator[Warned]:
+        guard, reward = (event.metrics.get(name, math.nan) for name in ("guard_loss", "val_reward"))
+        if not (math.isfinite(guard) and math.isfinite(reward)):
+            return
+        self._guards.append(guard)
+        if math.isnan(self._first_reward):
+            self._first_reward = reward
+        best = min(self._guards)
+        worse = guard > best + max(_GUARD_SHARE * best, _GUARD_NATS)
+        if self._guard_alarm(worse and reward > self._first_reward):
+            message = (
+                f"the reward rose from {self._first_reward:.4g} to {reward:.4g}, the loss of the guard's rows from "
+                f"{best:.4g} to {guard:.4g}: other abilities are lost; lower learning_rate or raise kl_coefficient"
+            )
+            yield Warned(name="reward_rises_quality_falls", message=message, step=event.step)
 
     def _see_norm(self, event: Step) -> Iterator[Warned]:
         norm = event.metrics.get("grad_norm", math.nan)

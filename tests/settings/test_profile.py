@@ -5,6 +5,7 @@ import pytest
 from engine.errors import ProfileError
 from engine.settings.profile import (
     Settings,
+    built_in_profiles,
     list_profiles,
     load_profile,
     parse_assignments,
@@ -24,7 +25,7 @@ def settings_of(tmp_path, text, *assignments):
     return resolve(profile, parse_assignments(assignments, profile.stage))
 
 
-@pytest.mark.parametrize("name", list_profiles())
+@pytest.mark.parametrize("name", built_in_profiles())
 def test_every_built_in_profile_is_valid(name):
     profile = load_profile(name)
     settings = resolve(profile)
@@ -32,11 +33,47 @@ def test_every_built_in_profile_is_valid(name):
     assert settings.origins.keys() == settings.stage.settings.keys()
 
 
+TRAINED = set(STAGES) - {"tokenizer"}
+SETS = {
+    "starter": {*STAGES, "direct", "weak"},
+    "cpu": set(STAGES),
+    "rtx3050-8g": TRAINED,
+    "rtx3090-24g": TRAINED,
+    "minimind2": TRAINED - {"mid-train"} | {"pretrain-104m", "pretrain-moe", "sft-104m"},
+    "minimind3": TRAINED - {"mid-train", "reason", "spo"} | {"pretrain-moe"},
+    "nanochat": {"rl"},
+    "course": {"sft", "dpo", "grpo"},
+}
+OWN = ("data", "tokenizer", "from", "teacher", "guard_data", "critic_from", "reward_python", "sample_prompts")
+"""What only the user can name; the starter world names its own."""
+
+
 def test_every_stage_and_hardware_class_has_a_profile():
-    names = set(list_profiles())
-    for folder in ("cpu", "rtx3050-8g", "rtx3090-24g", "starter"):
-        assert {f"{folder}/{stage}" for stage in ("pretrain", "mid-train", "sft")} <= names
-    assert {"minimind2/pretrain", "minimind2/sft", "minimind3/pretrain", "minimind3/sft"} <= names
+    found = {folder: {name.partition("/")[2] for name in built_in_profiles() if name.startswith(f"{folder}/")}
+             for folder in SETS}  # fmt: skip
+    assert found == SETS
+    assert sum(map(len, SETS.values())) == len(list(built_in_profiles()))
+
+
+@pytest.mark.parametrize("name", built_in_profiles())
+def test_a_built_in_profile_is_called_after_its_stage_and_leaves_the_user_s_affairs_to_the_user(name):
+    folder, _, own = name.partition("/")
+    settings = resolve(load_profile(name))
+    assert own in SETS[folder] - set(STAGES) or own == settings.stage.name
+    values = settings.values()
+    if folder != "starter":
+        assert not any(values.get(key) for key in OWN)
+
+
+@pytest.mark.parametrize("name", built_in_profiles())
+def test_a_built_in_profile_can_be_run_as_it_stands(name):
+    values = resolve(load_profile(name)).values()
+    assert values.get("mini_batches", 1) <= values.get("accumulation_steps", 1)
+    if "d_half" in values and not values["max_steps"]:
+        assert values["epochs"] >= 4  # visits to each prompt
+    judge = values.get("reward_model", "")
+    if judge:
+        assert load_profile(judge.removeprefix("newest:")).stage.name == "reward"
 
 
 def test_values_carry_their_origin(tmp_path):

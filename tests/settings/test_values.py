@@ -74,4 +74,4 @@ def test_descriptions_are_made_once():
     assert SFT.settings is SFT.settings
     assert SFT.settings["seed"] is find_stage("pretrain").settings["seed"]
     optional = [name for name, info in SFT.settings.items() if info.optional]
-    assert optional == ["head_dim", "intermediate_size", "vocab_size"]
+    assert optional == ["head_dim", "intermediate_size", "vocab_size", "moe_intermediate_size", "norm_topk_prob"]

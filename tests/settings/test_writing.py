@@ -60,7 +60,8 @@ def test_only_what_differs_from_the_parent_is_written():
     assert settings.origins["epochs"] == "profile mine"
 
 
-_OTHER = {"str": 'a "quoted" \\ 文', "list[str]": ["a\nb", "c"], "dict[str, str]": {"text": "b c"}}
+_OTHER = {"str": 'a "quoted" \\ 文', "list[str]": ["a\nb", "c"], "dict[str, str]": {"text": "b c"},
+          "dict[str, float]": {"format": 0.5}}  # fmt: skip
 
 
 def another(info):

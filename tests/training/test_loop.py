@@ -123,11 +123,11 @@ class _TwoPasses(Supervised):
     seen = 0
 
     def collect(self, round: int) -> list[list[Any]]:
-        self._model.eval()  # rollouts are made without dropout
+        self.model.eval()  # rollouts are made without dropout
         return super().collect(round) * 2
 
     def loss(self, batch: Any) -> dict[str, Term]:
-        assert self._model.training
+        assert self.model.training
         losses = super().loss(batch)
         return {**losses, "extra": Term(losses["loss"].sum.detach() * 2, 0.0)}
 
@@ -141,7 +141,7 @@ class _TwoPasses(Supervised):
         return Evaluation({"tokens_per_second": float(self.seen)})
 
     def state(self) -> dict[str, Any]:
-        return {"seen": self.seen}
+        return super().state() | {"seen": self.seen}
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.seen = state["seen"]

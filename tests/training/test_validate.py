@@ -17,7 +17,7 @@ BYTES = np.where(np.arange(97) == 1, 0, np.arange(97) % 4 + 1)
 
 
 def _measured(model: torch.nn.Module) -> dict[str, float]:
-    batch = Batch(IDS, WEIGHTS, np.array([0, 4, 7]), np.array([0, 1]), 8)
+    batch = Batch(IDS, WEIGHTS, np.array([0, 4, 7]), np.array([0, 1]), np.array([0, 1]), 8)
     return held_out_loss(model, [batch], BYTES, autocast=nullcontext(), dtype=torch.float32)  # type: ignore[arg-type]
 
 

@@ -13,11 +13,13 @@ from safetensors.torch import load_file
 from engine.runs.events import Evaluated, Event, Sampled, Step
 from engine.runs.folder import RunFolder
 from engine.session import TrainRequest, begin, carry_out
+from engine.settings.places import runs_folder
+from engine.settings.values import value_text
 from engine.text.tokenizer_training import train_tokenizer
 
 NAMES = ("Ann", "Bo", "Cem", "Dora", "Eli", "Fay")
 THINGS = ("a red kite", "two books", "the old boat", "a small grey stone", "bread", "小猫")
-TIMELIKE = {"tokens_per_second", "memory_bytes", "mfu"}
+TIMELIKE = {"tokens_per_second", "memory_bytes", "mfu", "rollout_tokens_per_second"}
 """Metrics that differ between two equal runs."""
 
 MODEL = {
@@ -44,6 +46,29 @@ TRAINING = {
     "eval_rows": 8,
     "sample_tokens": 4,
 }
+
+
+_RL = {
+    "max_seq_len": 24,
+    "max_new_tokens": 12,
+    "batch_size": 2,
+    "accumulation_steps": 2,
+    "truncated": "score",
+    "rewards": {"length": 1.0, "repetition": 0.5},
+    "reward_length_min": 4,
+    "reward_length_max": 8,
+}
+OF_STAGE: dict[str, dict[str, Any]] = {
+    "lora": {"lora_rank": 2},
+    "reason": {"tag_weight": 10.0},
+    "distill": {"teacher": "start"},
+    "dpo": {"beta": 0.5},
+    "reward": {},
+    "grpo": {**_RL, "num_generations": 4, "updates_per_rollout": 2},
+    "ppo": {**_RL, "ppo_epochs": 1, "mini_batches": 2},
+    "spo": {**_RL, "initial_rollouts": 2, "pool_size": 8, "epochs": 4, "max_steps": 0},
+}
+"""What a stage needs besides the tiny settings. All of these start from the run `start`, see `World.start`."""
 
 
 def sentence(dice: random.Random) -> str:
@@ -73,6 +98,27 @@ def write_talks(path: Path, rows: int = 60) -> Path:
     return path
 
 
+def write_pairs(path: Path, rows: int = 40) -> Path:
+    """Questions with a long answer that is preferred to a short one."""
+    dice = random.Random(10)
+    lines = []
+    for number in range(rows):
+        asked = {"role": "user", "content": f"{number}: who gives what?"}
+        good = " ".join(sentence(dice) for _ in range(2))
+        sides = {"chosen": good, "rejected": sentence(dice)}
+        lines.append({name: [asked, {"role": "assistant", "content": text}] for name, text in sides.items()})
+    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def write_prompts(path: Path, rows: int = 24) -> Path:
+    """Questions with the answer to check against."""
+    dice = random.Random(11)
+    lines = [{"prompt": f"{number}: who gives?", "answer": dice.choice(NAMES)} for number in range(rows)]
+    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
 def write_tokenizer(folder: Path) -> Path:
     """A tokenizer of 320 tokens."""
     dice = random.Random(9)
@@ -89,7 +135,7 @@ def request(
     profile = folder / f"{stage}.toml"
     settings = {**({} if start_from else MODEL), **TRAINING}
     profile.write_text(f'stage = "{stage}"\n' + "".join(f"{key} = {json.dumps(v)}\n" for key, v in settings.items()))
-    assignments = tuple(f"{key}={json.dumps(value)}" for key, value in changes.items())
+    assignments = tuple(f"{key}={value_text(value)}" for key, value in changes.items())
     return TrainRequest(
         str(profile), str(data), "" if start_from else str(tokenizer), start_from, assignments, name or stage
     )
@@ -99,9 +145,9 @@ def tensors(run: RunFolder, step: int | None = None) -> dict[str, torch.Tensor]:
     """All weights and optimizer states of a checkpoint."""
     folder = run.checkpoint(run.checkpoint_steps()[-1] if step is None else step)
     return {
-        f"{file}:{name}": tensor
-        for file in ("model.safetensors", "optimizer.safetensors")
-        for name, tensor in load_file(folder / file).items()
+        f"{path.relative_to(folder)}:{name}": tensor
+        for path in sorted(folder.rglob("*.safetensors"))
+        for name, tensor in load_file(path).items()
     }
 
 
@@ -134,6 +180,8 @@ class World:
     folder: Path
     texts: Path
     talks: Path
+    pairs: Path
+    prompts: Path
     tokenizer: Path
 
     @staticmethod
@@ -143,16 +191,28 @@ class World:
             folder,
             write_texts(folder / "texts.jsonl"),
             write_talks(folder / "talks.jsonl"),
+            write_pairs(folder / "pairs.jsonl"),
+            write_prompts(folder / "prompts.jsonl"),
             write_tokenizer(folder / "tokenizer"),
         )
 
     def data(self, stage: str) -> Path:
         """The file that a stage reads."""
-        return self.texts if stage == "pretrain" else self.talks
+        by_stage = {"pretrain": self.texts, "dpo": self.pairs, "reward": self.pairs}
+        asking = dict.fromkeys(("ppo", "grpo", "spo"), self.prompts)
+        return (by_stage | asking).get(stage, self.talks)
+
+    def start(self) -> str:
+        """The name of a finished fine-tuning run that other stages start from."""
+        if not (runs_folder() / "start").exists():
+            self.trained("sft", "start")
+        return "start"
 
     def begun(self, stage: str, name: str = "", **changes: Any) -> RunFolder:
         """A run's folder, nothing trained yet."""
-        return begin(request(stage, self.data(stage), self.tokenizer, name, **changes))
+        start = changes.pop("start_from", self.start() if stage in OF_STAGE else "")
+        changes = {**OF_STAGE.get(stage, {}), **changes}
+        return begin(request(stage, self.data(stage), self.tokenizer, name, start, **changes))
 
     def trained(self, stage: str, name: str = "", **changes: Any) -> RunFolder:
         """A finished run."""

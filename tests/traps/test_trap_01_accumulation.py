@@ -7,7 +7,7 @@ import torch
 
 from engine.session import carry_out
 from engine.training.update import Updater
-from tests.training.tiny import World
+from tests.training.tiny import OF_STAGE, World
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +34,24 @@ def gradients(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
     return gathered
 
 
-@pytest.mark.parametrize(("stage", "packing"), [("sft", False), ("pretrain", True), ("mid-train", False)])
+_SUPERVISED = [("sft", {"packing": False}), ("pretrain", {"packing": True}), ("mid-train", {"packing": False}),
+               ("sft", {"packing": True, "num_experts": 4, "num_experts_per_tok": 2})]  # fmt: skip
+_SINGLE_PASS = {"grpo": {"updates_per_rollout": 1}, "ppo": {"ppo_epochs": 1, "mini_batches": 1}, "spo": {"epochs": 2}}
+_OTHERS = [(stage, _SINGLE_PASS.get(stage, {})) for stage in OF_STAGE]
+_OTHERS += [("dpo", {"loss_type": "sigmoid_norm", "sft_weight": 0.3}), ("grpo", {"loss_type": "grpo"}),
+            ("grpo", {"loss_type": "dr_grpo", "kl_coefficient": 0.1})]  # fmt: skip
+
+
+@pytest.mark.parametrize(("stage", "settings"), [*_SUPERVISED, *_OTHERS])
 def test_micro_batches_do_not_matter(
-    world: World, gradients: list[torch.Tensor], stage: str, packing: bool, monkeypatch: pytest.MonkeyPatch
+    world: World, gradients: list[torch.Tensor], stage: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every step of an epoch, the last and partial one included; clipping off, the weights frozen in place."""
+    world.start()
     by_split: dict[tuple[int, int], list[torch.Tensor]] = {}
     for rows, passes in ((8, 1), (4, 2), (2, 4), (1, 8)):
         gradients.clear()
-        changes = {"batch_size": rows, "accumulation_steps": passes, "packing": packing, "grad_clip": 0, "max_steps": 0}
+        changes = {"batch_size": rows, "accumulation_steps": passes, "grad_clip": 0, "max_steps": 0, **settings}
         # so small a rate leaves the weights equal to the last bit: the gradients of all steps can be compared
         carry_out(world.begun(stage, f"{stage}-{rows}x{passes}", learning_rate=1e-30, weight_decay=0.0, **changes))
         by_split[rows, passes] = list(gradients)

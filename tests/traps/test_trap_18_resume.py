@@ -16,7 +16,7 @@ from engine.runs.control import send
 from engine.runs.events import ControlAcknowledged, Event, Finished, Step
 from engine.runs.folder import RunFolder
 from engine.session import begin, carry_out
-from tests.training.tiny import World, losses, request, same_bits, tensors, told
+from tests.training.tiny import OF_STAGE, World, losses, request, same_bits, tensors, told
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,25 @@ def test_two_halves_equal_the_whole(world: World, stage: str, packing: bool, log
     assert same_bits(tensors(whole), tensors(halves))
     assert list(told(halves.history())) == list(told(whole.history()))
     assert whole.samples.read_text() == halves.samples.read_text()
+
+
+@pytest.mark.parametrize("stage", list(OF_STAGE))
+@pytest.mark.parametrize("log_interval", [1, 4])
+def test_two_halves_equal_the_whole_in_every_other_stage(world: World, stage: str, log_interval: int) -> None:
+    """Trackers, rollouts, critics, adapters and references included; also the rollouts' file."""
+    steps = {"epochs": 4} if stage == "spo" else {"max_steps": 8}
+    settings = {"dropout": 0.2, "eval_interval": 4, "log_interval": log_interval, **steps}
+    whole = world.trained(stage, "whole", **settings)
+    halves = world.begun(stage, "halves", **settings)
+    for number, step in enumerate((4, 8) if log_interval == 4 else (2, 6)):
+        if step < 8:
+            _interrupted_at(halves, step, resume=number > 0)
+    carry_out(halves, resume=True)
+    assert same_bits(tensors(whole), tensors(halves))
+    assert list(told(halves.history())) == list(told(whole.history()))
+    for path in (whole.samples, whole.rollouts):
+        if path.exists():
+            assert path.read_text() == (halves.path / path.name).read_text()
 
 
 def test_dropout_is_alive_in_these_runs(world: World) -> None:

@@ -40,9 +40,11 @@ class StarterFile(NamedTuple):
 STARTER_FILES = (
     StarterFile("pretrain.jsonl", "text", "pretrain", "Stories telling every fact in both languages; worked sums."),
     StarterFile("sft.jsonl", "conversation", "sft", "Facts, sums with steps, identity, two turns, thanks."),
+    StarterFile("sft_few_sums.jsonl", "conversation", "sft", "The same with few of its sums, to go on from by trial."),
     StarterFile("reason.jsonl", "conversation", "reason", "Sums answered with their steps in think and answer tags."),
     StarterFile("direct.jsonl", "conversation", "sft", "The same sums answered at once, to compare with reason.jsonl."),
     StarterFile("lora_identity.jsonl", "conversation", "lora", "A new name for an adapter to teach."),
+    StarterFile("lora_replay.jsonl", "conversation", "lora", "The same among rows of the world, so that it is kept."),
     StarterFile("dpo.jsonl", "pair", "dpo", "A right value against a wrong one; no word or length tells."),
     StarterFile("dpo_order.jsonl", "pair", "dpo", "A behaviour: the fact before the courtesy against the other order."),
     StarterFile("rlaif.jsonl", "prompt", "grpo", "Sums to answer, with the value to check against."),
@@ -107,9 +109,11 @@ def _contents(seed: int) -> dict[str, Sequence[Any]]:
     return {
         "pretrain.jsonl": [{"text": text} for text in pretraining_texts(world, sums, stream("stories"))],
         "sft.jsonl": rows.sft(world, sums, stream("sft")),
+        "sft_few_sums.jsonl": rows.few_sums(world, sums, stream("sft"), stream("few sums")),
         "reason.jsonl": rows.reason(sums),
         "direct.jsonl": rows.direct(sums),
         "lora_identity.jsonl": rows.lora_identity(stream("identity")),
+        "lora_replay.jsonl": rows.lora_replay(world, sums, stream("replay")),
         "dpo.jsonl": rows.value_pairs(world, world.seen, rows.WRONG_VALUES, stream("pairs")),
         "dpo_order.jsonl": rows.order_pairs(world, stream("order")),
         "rlaif.jsonl": rows.prompts(sums.training[: rows.PROMPTS]),

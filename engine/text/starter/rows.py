@@ -12,6 +12,7 @@ from engine.text.starter.world import Question, World
 Row = dict[str, Any]
 
 SFT_SUMS = 2000
+FEW_SUMS = 1000
 REASON_SUMS = 3000
 PROMPTS = 1500
 EVAL_SUMS = 1000
@@ -20,6 +21,8 @@ TWO_TURNS = 160
 WITH_SYSTEM = 120
 CHAINED = 400
 """Conversations of two or three questions of any kind, so that a second question is answered as well as a first."""
+REPLAYED, REPLAYED_SUMS = 160, 40
+"""Rows of the world beside the new name, for an adapter."""
 WRONG_VALUES = 2
 """Wrong values that each training question is paired with."""
 
@@ -46,6 +49,23 @@ def sft(world: World, sums: Sums, rng: random.Random) -> list[Row]:
     return rows
 
 
+def few_sums(world: World, sums: Sums, rng: random.Random, choosing: random.Random) -> list[Row]:
+    """The rows of `sft` twice, with `FEW_SUMS` of those that are a sum alone: learning by trial starts from there.
+
+    Each sum stands there once: a few sums seen often would be learnt by heart, and not how they are done.
+    """
+    rows = sft(world, sums, rng)
+    alone = [row for row in rows if _is_sum(row)]
+    mixed = 2 * [row for row in rows if not _is_sum(row)] + choosing.sample(alone, FEW_SUMS)
+    choosing.shuffle(mixed)
+    return mixed
+
+
+def _is_sum(row: Row) -> bool:
+    turns = row["conversations"]
+    return len(turns) == 2 and turns[1]["content"].startswith("<think>")
+
+
 def reason(sums: Sums) -> list[Row]:
     """Sums with their steps."""
     return [_talk(one.question(lang), one.reasoned) for one, lang in _in_both(sums.training[:REASON_SUMS])]
@@ -59,6 +79,15 @@ def direct(sums: Sums) -> list[Row]:
 def lora_identity(rng: random.Random) -> list[Row]:
     """Every known identity question with the new name."""
     rows = [_talk(text, identity.ADAPTED[lang]) for lang in LANGUAGES for text in identity.questions(lang)]
+    rng.shuffle(rows)
+    return rows
+
+
+def lora_replay(world: World, sums: Sums, rng: random.Random) -> list[Row]:
+    """The rows of `lora_identity` with as many of the world's, which an adapter would forget otherwise."""
+    rows = lora_identity(rng)
+    rows += [_talk(question.text, question.answer) for question in rng.sample(world.seen, REPLAYED)]
+    rows += [_talk(one.question(lang), one.reasoned) for one, lang in _in_both(sums.training[:REPLAYED_SUMS])]
     rng.shuffle(rows)
     return rows
 

@@ -1,0 +1,290 @@
+"""What all stages that train a language model have in common: modules, forward pass, checkpoints, samples."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from engine.generation.chat import opening_ids
+from engine.generation.generate import generate
+from engine.generation.sampling import SamplingSettings
+from engine.model.adapters import check_base, read_adapter, refill_adapter, save_adapter
+from engine.model.config import matmul_flops_per_token
+from engine.model.families import load_pretrained, save_pretrained
+from engine.model.fingerprint import fingerprint
+from engine.model.hf_config import write_config
+from engine.model.loading import load_model
+from engine.model.lora import adapted, adapter_disabled, merge
+from engine.model.moe import load_balancing, router_figures
+from engine.model.transformer import Transformer
+from engine.objectives.cross_entropy import linear_cross_entropy
+from engine.stages.context import StageContext
+from engine.text.batching import Batch, Indices, fill_batches, split_rows
+from engine.text.messages import Message
+from engine.text.store import token_byte_lengths
+from engine.training.batch import DeviceBatch, to_device
+from engine.training.device import DTYPES
+from engine.training.stage import Measures, Said, Term
+from engine.training.validate import held_out_loss
+
+_SAMPLES = 3
+_PROMPT_TOKENS = 16
+_NAMED = 8
+"""So many experts have a figure of their own."""
+
+
+class ModelStage:
+    """The parts of `engine.training.stage.Stage` that do not depend on what is learnt.
+
+    Attributes:
+        settings: The run's.
+        modules: What is trained, by name.
+        rates: By module: its learning rate, in times of the run's; 1 where it is not named.
+        train_rows: Indices of the samples to train on.
+        held_out: Those to validate on, `eval_rows` of them.
+    """
+
+    steps_per_round = 1
+    best_metric = "val_loss"
+
+    def __init__(self, context: StageContext) -> None:
+        self.context, self.settings = context, context.settings
+        self.model, self.store, self.encoder = context.model, context.store, context.encoder
+        self.device, self.precision = context.device, context.precision
+        self.modules: Mapping[str, nn.Module] = {"model": context.model}
+        self.rates: Mapping[str, float] = {}
+        training, data = context.settings.training, context.settings.data
+        keys = context.store.columns["keys"]
+        self.train_rows, held_out = split_rows(keys, data.val_fraction)
+        if training.eval_rows:
+            held_out = np.sort(held_out[np.argsort(keys[held_out], kind="stable")[: training.eval_rows]])
+        self.held_out: Indices = held_out
+        self._byte_lengths = token_byte_lengths(context.encoder.tokenizer)
+        self._base_fingerprint = fingerprint(context.model) if adapted(context.model) else ""
+        self._figures: dict[str, list[float]] = {}
+
+    # The forward pass
+
+    def hidden(self, moved: DeviceBatch) -> tuple[Tensor, dict[str, Term]]:
+        """The final hidden states [tokens, width], and the load-balancing term of a model with experts."""
+        config = self.model.config
+        if not config.num_experts or not torch.is_grad_enabled():
+            return self.model(moved.tokens, moved.positions, moved.attention), {}
+        routers: list[Tensor] = []
+        hidden: Tensor = self.model(moved.tokens, moved.positions, moved.attention, routers)
+        balance = load_balancing(routers, moved.bounds, config.num_experts_per_tok)
+        self._note_experts(*router_figures(routers, config.num_experts_per_tok), len(moved.tokens))
+        return hidden, {"balance": Term(balance, config.router_aux_loss_coef)}
+
+    def _note_experts(self, loads: Tensor, entropy: Tensor, tokens: int) -> None:
+        """How evenly a micro-batch used the experts: each one's load in times of an even share, all layers together."""
+        shares = loads.double() / loads.sum(dim=-1, keepdim=True) * loads.shape[-1]
+        each = shares.mean(dim=0).tolist()
+        named = {f"expert_load_{number}": share for number, share in enumerate(each)} if len(each) <= _NAMED else {}
+        entropy_a_token = float(entropy.mean()) / tokens
+        self.note(
+            expert_load_max=float(shares.max()), expert_load_min=float(shares.min()), router_entropy=entropy_a_token,
+            **named,
+        )  # fmt: skip
+
+    def cross_entropy(self, moved: DeviceBatch, hidden: Tensor) -> Tensor:
+        """The weighted negative log-likelihood of the trained tokens, summed."""
+        return linear_cross_entropy(
+            hidden[moved.sources],
+            self.model.head_weight,
+            moved.targets,
+            moved.weights,
+            chunk=self.settings.training.loss_chunk_size,
+            dtype=self.precision.dtype,
+        )
+
+    def to_device(self, batch: Batch) -> DeviceBatch:
+        """A batch where the model is."""
+        return to_device(batch, self.device.torch_device)
+
+    def measured(self, batch: Batch, counts: dict[str, float]) -> Measures:
+        """The measures of a batch with these counts; `counts` need not name the load balance."""
+        lengths, tokens = np.diff(batch.cu_seqlens), len(batch.input_ids)
+        context = float((lengths * (lengths + 1) / 2).sum() / lengths.sum())
+        return Measures(
+            counts=counts | ({"balance": float(tokens)} if self.model.config.num_experts else {}),
+            tokens=tokens,
+            trained=int(np.count_nonzero(batch.loss_weights)),
+            slots=batch.slots,
+            flops=matmul_flops_per_token(self.model.config, context) * tokens,
+            rows=batch.rows.tolist(),
+        )
+
+    def parts(self, batch: Any) -> Iterator[Any]:
+        """Its documents."""
+        yield from batch.documents()
+
+    def settle(self) -> None:
+        """Collecting changes nothing."""
+
+    def accept(self, terms: dict[str, float]) -> bool:
+        """Every step is taken."""
+        return True
+
+    # What the loop asks for between steps
+
+    def note(self, **figures: float) -> None:
+        """Keeps figures for the next report, which gives their mean."""
+        for name, value in figures.items():
+            self._figures.setdefault(name, []).append(value)
+
+    def metrics(self) -> dict[str, float]:
+        """The means of what was noted since the last report."""
+        found = {name: fmean(values) for name, values in self._figures.items()}
+        self._figures = {}
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """What was noted and not reported yet; the order of the data is a function of the step."""
+        return {"figures": self._figures}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restores it."""
+        self._figures = {name: list(values) for name, values in state["figures"].items()}
+
+    # Checkpoints
+
+    def save_model(self, folder: Path) -> None:
+        """Writes a Hugging Face folder: weights, shape, tokenizer; of a model with an adapter the adapter alone."""
+        tokenizer = self.encoder.tokenizer
+        tokenizer.save(folder)
+        ends: dict[str, Any] = {
+            "bos_token_id": tokenizer.bos_id,
+            "eos_token_id": sorted(tokenizer.stop_ids),
+            "pad_token_id": tokenizer.pad_id,
+        }
+        if not adapted(self.model):
+            save_pretrained(folder, self.model, **ends)
+            return
+        write_config(folder, self.model.config, **ends, dtype="float32")
+        save_adapter(folder, self.model, str(self.context.run.companion("start")), self._base_fingerprint)
+
+    def load_model(self, folder: Path) -> None:
+        """Reads the weights back.
+
+        Raises:
+            CheckpointError: They do not fit, or the adapter belongs to another base than the run keeps.
+        """
+        if not adapted(self.model):
+            self.model.load_state_dict(load_pretrained(folder).state_dict())
+            return
+        adapter = read_adapter(folder)
+        check_base(adapter, self.model, str(self.context.run.companion("start")))
+        refill_adapter(self.model, adapter)
+
+    # Frozen companions
+
+    def frozen(self, name: str, dtype: str = "float32") -> Transformer:
+        """A model that the run keeps beside its own, in evaluation mode; it takes no gradients.
+
+        Raises:
+            CheckpointError: It cannot be read.
+        """
+        model = load_model(self.context.run.companion(name))
+        merge(model)
+        model = model.to(self.device.torch_device, DTYPES[dtype]).eval()
+        return model.requires_grad_(False)
+
+    def reference(self) -> "Reference":
+        """The checkpoint that the run started from: the base under the adapter, or a frozen copy beside the model."""
+        return Reference(self.model) if adapted(self.model) else Reference(self.frozen("start"))
+
+    # Validation
+
+    def held_out_batches(self) -> Iterator[Batch]:
+        """Validation samples, as many tokens at a time as in training."""
+        room = self.settings.training.batch_size * self.settings.data.max_seq_len
+        for batch in fill_batches(self.store, self.held_out.tolist(), room):
+            self.context.inbox.hurry()
+            yield batch
+
+    def likelihood(self) -> dict[str, float]:
+        """Loss and bits per byte of the held-out rows."""
+        return held_out_loss(
+            self.model,
+            self.held_out_batches(),
+            self._byte_lengths,
+            autocast=self.precision.autocast(),
+            dtype=self.precision.dtype,
+        )
+
+    def say(self) -> list[Said]:
+        """Greedy answers to the user's prompts, or to beginnings of held-out rows."""
+        length = self.settings.training.sample_tokens
+        prompts = self._prompts() if length else []
+        if not prompts:
+            return []
+        tokenizer = self.encoder.tokenizer
+        settings = SamplingSettings(temperature=0.0, max_new_tokens=length)
+        self.model.eval()
+        answers = generate(self.model, [ids for ids, _ in prompts], settings, tokenizer.stop_ids)
+        return [
+            Said(shown, tokenizer.decode(answer.ids), answer.stop_reason)
+            for (_, shown), answer in zip(prompts, answers, strict=True)
+        ]
+
+    def _prompts(self) -> list[tuple[list[int], str]]:
+        """Token ids and text of what the model is asked."""
+        tokenizer, room = self.encoder.tokenizer, self.model.config.max_position_embeddings - 1
+        own = self.settings.training.sample_prompts
+        talks = self.encoder.settings.train_on != "all"
+        if own and talks:
+            asked = [(self.encoder.prompt_ids([Message("user", text)]), text) for text in own]
+        elif own:
+            asked = [(opening_ids(self.encoder, text), text) for text in own]
+        else:
+            begun = [self._beginning(index) for index in spread(self.held_out).tolist()]
+            asked = [(ids, tokenizer.decode(ids, skip_control=not talks)) for ids in begun]
+        return [(ids[-room:], text) for ids, text in asked if ids]
+
+    def _beginning(self, index: int) -> list[int]:
+        """What stands before a sample's answer; of running text, its first tokens."""
+        ids, trained = self.store.ids(index), np.flatnonzero(self.store.weights(index))
+        end = min(_PROMPT_TOKENS, len(ids) // 2)
+        if self.encoder.settings.train_on != "all":
+            end = int(trained[0]) if len(trained) else len(ids)
+        return [int(token) for token in ids[:end]]
+
+
+class Reference:
+    """A frozen model to compare with: one of its own, or the base under an adapter.
+
+    Args:
+        model: The frozen model; or the adapted one, which then computes as its base.
+    """
+
+    def __init__(self, model: Transformer) -> None:
+        self.model = model
+        self._shares = adapted(model)
+
+    @torch.no_grad()
+    def hidden(self, moved: DeviceBatch) -> Tensor:
+        """The final hidden states [tokens, width], without dropout."""
+        training, disabled = self.model.training, self._disabled()
+        self.model.eval()
+        try:
+            with disabled:
+                hidden: Tensor = self.model(moved.tokens, moved.positions, moved.attention)
+        finally:
+            self.model.train(training)
+        return hidden
+
+    def _disabled(self) -> AbstractContextManager[None]:
+        return adapter_disabled(self.model) if self._shares else nullcontext()
+
+
+def spread(indices: Indices, count: int = _SAMPLES) -> Indices:
+    """A few indices from all over."""
+    if not len(indices):
+        return indices
+    return indices[np.unique(np.linspace(0, len(indices) - 1, count).round().astype(np.int64))]
