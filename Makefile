@@ -8,18 +8,26 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test check clean
+.PHONY: run test check proof clean
 
 run: .venv/installed
 	@if [ -t 0 ] && [ -t 1 ]; then .venv/bin/minimind-tui --starter; else .venv/bin/engine starter; fi
 
 test: .venv/installed-test check
-	.venv/bin/python -m pytest -q
+	.venv/bin/python -m pytest -q -n 2 --dist loadfile --ignore tests/tui
+	.venv/bin/python -m pytest -q tests/tui
 
 check: .venv/installed-test
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
+
+# What every stage learns on the starter world, three seeds one after the other; interrupted, it goes on where it ended.
+proof: .venv/installed
+	-.venv/bin/engine bench ladder --seed 0
+	-.venv/bin/engine bench ladder --seed 1
+	-.venv/bin/engine bench ladder --seed 2
+	.venv/bin/engine bench ladder --summary
 
 .venv/torch: constraints.txt
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv

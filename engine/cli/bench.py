@@ -1,4 +1,4 @@
-"""engine bench train, generate, tui."""
+"""engine bench train, generate, tui, ladder."""
 
 import subprocess
 import sys
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from engine.cli.ladder import ladder
 from engine.cli.show import number, print_json, print_table
 from engine.errors import UserError
 from engine.settings.profile import load_profile, parse_assignments, resolve
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
 
 @click.group()
 def bench() -> None:
-    """Measure speed on this machine, as ratios within one run."""
+    """Measure on this machine: speed, as ratios within one run, and what every stage learns."""
 
+
+bench.add_command(ladder)
 
 _PROFILE = click.option("--profile", default="minimind3/pretrain", show_default=True, help="Whose model is measured.")
 _ASSIGN = click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting; repeatable.")
