@@ -14,7 +14,7 @@ _VERBS = {
     "stages": ("engine.cli.stages:stages", "List the stages of the ladder."),
     "starter": ("engine.cli.starter:starter", "Train the starter ladder and talk with the result."),
     "profile": ("engine.cli.profile:profile", "List, show, check and compare profiles."),
-    "data": ("engine.cli.data:data", "Look at data: inspect, audit, starter."),
+    "data": ("engine.cli.data:data", "Look at data: inspect, audit, starter; make files: split, mix, convert, curate."),
     "tokenizer": ("engine.cli.tokenizer:tokenizer", "Train and evaluate tokenizers."),
     "train": ("engine.cli.train:train", "Train a stage from a profile."),
     "resume": ("engine.cli.train:resume", "Go on with a run that ended early."),

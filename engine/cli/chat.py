@@ -2,20 +2,24 @@
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from engine.clean import clean
 from engine.cli.show import print_json, say
-from engine.errors import UserError
+from engine.errors import EngineError, UserError
 
 if TYPE_CHECKING:
-    from engine.generation.chat import Piece
+    from engine.generation.chat import ChatPartner, Piece
+
+_NO_ADAPTER = "none"
 
 
 @click.command()
 @click.argument("model")
+@click.option("--adapter", "adapters", multiple=True, help="An adapter of MODEL; of several the first is used.")
 @click.option("--prompt", help="Answer this and end; without it, talk.")
 @click.option("--system", default="", help="A system prompt.")
 @click.option("--complete", is_flag=True, help="Continue the prompt as running text, without the chat template.")
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output; needs --prompt.")
 def chat(
     model: str,
+    adapters: tuple[str, ...],
     prompt: str | None,
     system: str,
     complete: bool,
@@ -56,6 +61,8 @@ def chat(
 
     settings = SamplingSettings(temperature, top_k, top_p, min_p, repetition_penalty, max_new_tokens, seed)
     partner = ChatPartner(checkpoint_folder(model), DTYPES[dtype], str(pick_device(device).torch_device))
+    for adapter in reversed(adapters):  # a wrong one is refused before anything is said; the first is used at last
+        _use(partner, adapter)
     opening = [Message("system", system)] if system else []
 
     def said(history: list[Message], text: str) -> "Iterator[Piece]":
@@ -74,6 +81,8 @@ def chat(
             _show(said(opening, prompt))
         return
     say("Type a message; an empty line or ctrl+d ends. /new forgets the conversation.")
+    if adapters:
+        say("/adapter NAME talks through another adapter, /adapter none with the model alone.")
     history = list(opening)
     while True:
         line = _ask()
@@ -82,12 +91,41 @@ def chat(
         if line == "/new":
             history = list(opening)
             continue
+        if line.split()[0] == "/adapter":
+            _change_adapter(partner, line.removeprefix("/adapter").strip(), adapters)
+            continue
         try:
             answer = _show(said(history, line))
         except UserError as error:  # a message that the model cannot read does not end the conversation
             say(str(error))
             continue
         history += [Message("user", line), Message("assistant", answer)]
+
+
+def _change_adapter(partner: "ChatPartner", name: str, given: tuple[str, ...]) -> None:
+    """Another adapter from now on, or none; without a name, which there are."""
+    if not name:
+        used = partner.adapter.folder if partner.adapter else _NO_ADAPTER
+        say(f"in use: {used}; /adapter {' | '.join([*given, _NO_ADAPTER])}, or any other adapter of this model")
+        return
+    try:
+        _use(partner, "" if name == _NO_ADAPTER else name)
+    except EngineError as error:  # the one before stays
+        say(str(error))
+
+
+def _use(partner: "ChatPartner", adapter: str) -> None:
+    from engine.model.loading import is_adapter
+    from engine.references import checkpoint_folder
+
+    if not adapter:
+        partner.use(None)
+        return
+    path = Path(adapter).expanduser()
+    folder = path if is_adapter(path) else checkpoint_folder(adapter)
+    if not is_adapter(folder):
+        raise UserError(f"{adapter} is a whole model, no adapter", hint=f"talk with it: engine chat {adapter}")
+    partner.use(folder)
 
 
 def _ask() -> str:

@@ -169,7 +169,8 @@ class _Narrator:
         elif isinstance(event, Step) and self._bar is not None:
             self._bar.update(event.step - self._bar.n)
             speed = event.metrics["tokens_per_second"]
-            self._bar.set_postfix_str(f"loss {event.metrics['loss']:.4f}, {speed:,.0f} tokens/s")
+            reward = f", reward {event.metrics['reward']:.3f}" if "reward" in event.metrics else ""
+            self._bar.set_postfix_str(f"loss {event.metrics['loss']:.4f}{reward}, {speed:,.0f} tokens/s")
         elif isinstance(event, Resumed) and self._bar is not None:
             self._bar.update(event.from_step)
         else:
@@ -214,8 +215,7 @@ def _readable(summary: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"run {summary['run']}: {summary['status']} after {summary['steps']:,} steps, {summary['tokens']:,} tokens",
-            f"loss {number(summary['train_loss'])}, validation loss {number(summary['val_loss'])}, "
-            f"bits per byte {number(summary['val_bits_per_byte'])}",
+            ", ".join(f"{name.replace('_', ' ')} {number(value)}" for name, value in summary["metrics"].items()),
             f"{number(speed and round(speed))} tokens/s, peak memory {size(summary['peak_bytes'])}",
             f"checkpoint {summary['checkpoint']}",
         ]

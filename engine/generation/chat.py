@@ -10,10 +10,14 @@ from typing import NamedTuple
 
 import torch
 
+from engine.errors import CheckpointError
 from engine.generation.generate import stream
 from engine.generation.sampling import SamplingSettings
 from engine.generation.scoring import Score, TokenScores
+from engine.model.adapters import check_base, load_adapter, read_adapter
 from engine.model.families import load_pretrained
+from engine.model.loading import base_folder, is_adapter, load_model
+from engine.model.lora import detach
 from engine.text.encode import Encoder, EncodeSettings
 from engine.text.messages import Message
 from engine.text.tokenizer import Tokenizer
@@ -89,15 +93,47 @@ class ChatPartner:
     Wherever it speaks, `alternatives` above 0 gives every piece its token, with so many of the most probable ones.
 
     Args:
-        folder: A Hugging Face folder.
+        folder: A Hugging Face folder, or an adapter, whose base is found.
         dtype: Precision of the weights.
         device: Where.
+
+    Attributes:
+        base: The folder of the model itself, whatever adapter is beside it.
+        adapter: The adapter in use, if any.
     """
 
     def __init__(self, folder: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> None:
-        self.model = load_pretrained(folder, dtype).to(device).eval()
+        self.adapter = read_adapter(folder) if is_adapter(folder) else None
+        self.base = base_folder(self.adapter) if self.adapter else folder
+        self.model = load_model(folder, dtype).to(device).eval()
         self.tokenizer = Tokenizer.load(folder)
         self._encoder = Encoder(self.tokenizer, EncodeSettings(max_seq_len=self.model.config.max_position_embeddings))
+        self._exact = dtype == torch.float32
+        self._fits = {None, self.adapter.base_fingerprint if self.adapter else None}
+
+    def use(self, folder: Path | None) -> None:
+        """Answers with another adapter of the same base from now on, or with the base alone; the base stays loaded.
+
+        Args:
+            folder: An adapter's, as peft writes it; None takes the adapter out.
+
+        Raises:
+            CheckpointError: It cannot be read, or belongs to another base; the partner is as before.
+        """
+        adapter, before = (read_adapter(folder) if folder else None), self.adapter
+        if adapter and adapter.base_fingerprint not in self._fits:
+            # An adapter is tied to the weights as they were trained, not as they were rounded here.
+            check_base(adapter, self.model if self._exact else load_pretrained(self.base), str(self.base))
+            self._fits.add(adapter.base_fingerprint)
+        detach(self.model)
+        try:
+            if adapter:
+                load_adapter(self.model, adapter)
+        except CheckpointError:
+            if before:
+                load_adapter(self.model, before)
+            raise
+        self.adapter = adapter
 
     def answer(
         self, messages: Sequence[Message], settings: SamplingSettings, *, opening: str = "", alternatives: int = 0

@@ -197,7 +197,8 @@ _RUNGS = (
         lines=(Line(_SUMS), Line(_SUMS, before="grpo"), Line(_SUMS_FORM), Line(_PHRASINGS)),
     ),
     Rung(
-        "moe", "starter/pretrain", {"tokenizer": "tokenizer"}, {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 256},
+        "moe", "starter/pretrain", {"tokenizer": "tokenizer"},
+        {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 256},
         lines=(
             Line(
                 Figure("loss of held-out text", "val_loss", is_share=False),

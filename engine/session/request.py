@@ -88,6 +88,13 @@ def requested(request: TrainRequest, profile: Profile) -> Settings:
             where="from",
             hint=f"add --from RUN: {usual}",
         )
+    for name in ("dropout", "lora_dropout"):
+        if settings.stage.train_on == "prompt" and values[name]:
+            raise UserError(
+                f"{name} is {values[name]}: the policy that is trained would not be the one that answers",
+                where=name,
+                hint=f"--set {name}=0",
+            )
     if not values.get("teacher", "-"):
         raise UserError("no teacher is named", where="teacher", hint="add --set teacher=RUN")
     if values["from"]:
