@@ -1,5 +1,6 @@
 """Any checkpoint folder as a model: a whole one, or an adapter on the base that it names."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ from engine.errors import CheckpointError
 from engine.model.adapters import AdapterFolder, check_base, load_adapter, read_adapter
 from engine.model.families import load_pretrained
 from engine.model.heads import is_scalar_model
+from engine.model.hf_config import read_config
 from engine.model.transformer import Transformer
 
 
@@ -34,6 +36,10 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> Transformer:
     base = base_folder(adapter)
     model = load_pretrained(base)
     check_base(adapter, model, str(base))
+    if (folder / "config.json").is_file():  # positions may have been stretched since
+        shape = replace(model.config, rope_scaling=read_config(folder).rope_scaling)
+        base_weights, model = model.state_dict(), Transformer(shape)
+        model.load_state_dict(base_weights)
     load_adapter(model, adapter)
     return model.to(dtype)
 

@@ -119,12 +119,14 @@ _REWARD_METRICS = (
     Metric("val_score_std", "deviation of scores"),
     *_COMMON_METRICS,
 )
-_POLICY_METRICS = (
+_WORTH_METRICS = (
     Metric("reward", "reward", "", +1),
     Metric("val_pass_at_1", "right answers (greedy)", "share", +1),
     Metric("val_reward", "validation reward", "", +1),
     Metric("val_format_rate", "well-formed answers", "share", +1),
     Metric("guard_loss", "guard: loss of other rows", "nats a token", -1),
+)
+_POLICY_METRICS = (
     Metric("loss", "loss"),
     Metric("entropy", "entropy", "nats a token"),
     Metric("kl_ref", "divergence from the start", "nats a token", -1),
@@ -141,17 +143,20 @@ _POLICY_METRICS = (
     *_COMMON_METRICS,
 )
 _GRPO_METRICS = (
+    *_WORTH_METRICS,
     Metric("no_signal_share", "groups without a signal", "share of groups", -1),
     Metric("pass_at_k", "groups with a right answer", "share of groups", +1),
     *_POLICY_METRICS,
 )
 _PPO_METRICS = (
+    *_WORTH_METRICS,
     Metric("value_loss", "value loss", "", -1),
     Metric("explained_variance", "rewards explained by the critic", "share", +1),
     Metric("stopped_early", "steps not taken", "share of steps", -1),
     *_POLICY_METRICS,
 )
 _SPO_METRICS = (
+    *_WORTH_METRICS,
     Metric("baseline", "what was expected"),
     Metric("initial_rollouts", "answers that began the trackers"),
     Metric("rho", "what trackers keep", "share"),

@@ -125,7 +125,7 @@ class RolloutLog:
     def _row(self, round: int, answer: Answer, advantage: float) -> dict[str, Any]:
         asked = [message.as_dict() for message in answer.record.messages]
         return {
-            "conversations": [*asked, {"role": "assistant", "content": answer.text}],
+            "conversations": [*asked, {"role": "assistant", "content": answer.text.replace("\0", "\ufffd")}],
             "round": round,
             "group": f"{round}-{answer.record.row}",
             "row": answer.record.row,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -197,7 +198,12 @@ class ModelStage:
 
     def reference(self) -> "Reference":
         """The checkpoint that the run started from: the base under the adapter, or a frozen copy beside the model."""
-        return Reference(self.model) if adapted(self.model) else Reference(self.frozen("start"))
+        if adapted(self.model):
+            return Reference(self.model)
+        # the run may stretch positions: the reference reads them as the policy does
+        frozen = Transformer(replace(self.model.config, dropout=0.0)).requires_grad_(False)
+        frozen.load_state_dict(self.frozen("start").state_dict())
+        return Reference(frozen.to(self.device.torch_device).eval())
 
     # Validation
 

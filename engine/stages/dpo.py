@@ -128,10 +128,11 @@ class Dpo(PairStage):
     def _precomputed(self, reference: Reference) -> tuple[Tensor, ...]:
         """The reference's log-probabilities of each sample's trained tokens, from the cache or computed now.
 
-        They are kept under the digest of the reference's weights, the token cache (data, tokenizer, template, lengths)
-        and the precision.
+        They are kept under the digest of the reference's weights, its position code, the token cache (data, tokenizer,
+        template, lengths) and the precision.
         """
-        parts = (fingerprint(reference.model), self.store.folder.name, str(self.precision.dtype))
+        code, precision = str(reference.model.config.rope_scaling), str(self.precision.dtype)
+        parts = (fingerprint(reference.model), code, self.store.folder.name, precision)
         name = hashlib.blake2b("|".join(parts).encode(), digest_size=16).hexdigest()
         path = cache_folder() / "log-probs" / f"{name}.npy"
         lengths = [int(np.count_nonzero(self.store.weights(index))) for index in range(len(self.store))]

@@ -2,18 +2,23 @@
 
 import re
 import shlex
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from engine.errors import CheckpointError, DataError, EngineError
+from engine.references import checkpoint_folder
 from engine.session import TrainRequest, check_request
+from engine.session.companions import REFERENCES
 from engine.text.records import open_records
 
 DATA, FROM, NAME, TOKENIZER, SETTINGS, PROFILE = "data", "start-from", "name", "tokenizer", "sets", "profiles"
-"""The dialog's fields."""
+"""The dialog's fields, besides one for each setting of `REFERENCES`, which is called like it."""
 
 _TITLES = {"data": "data", "from": "start from", "name": "name", "tokenizer": "tokenizer", "set": "settings"}
-_SAID_THERE = (
+_SAID_THERE: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"^add --data FILE$"), "name a file under data; ctrl+o there chooses one"),
+    (re.compile(r"^add --from RUN: "), "name one under start from: "),
+    (re.compile(rf"^add --set ({'|'.join(REFERENCES)})=RUN$"), lambda match: f"name one under {label(match[1])}"),
     (re.compile(r"^add --tokenizer DIR \(engine tokenizer train makes one\), or --from a checkpoint"),
      "name one under tokenizer, or under start from a checkpoint"),
     (re.compile(r"\bmake one: engine train (\S+)"), r"start a run of profile \1 first"),
@@ -56,6 +61,11 @@ class Choice:
         Raises:
             EngineError: The run cannot be started.
         """
+        for name, reference in split_references(self.assignments)[0].items():
+            try:
+                checkpoint_folder(reference)
+            except CheckpointError as error:
+                raise CheckpointError(error.what, where=name, hint=error.hint) from error
         request = TrainRequest(self.profile, self.data, self.tokenizer, self.start_from, self.assignments, self.name)
         settings = check_request(request)
         values, stage = settings.values(), settings.stage
@@ -68,12 +78,30 @@ class Choice:
             )
 
 
+def label(setting: str) -> str:
+    """What the dialog calls a setting of `REFERENCES`."""
+    return setting.replace("_", " ")
+
+
+def split_references(assignments: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """The values of `REFERENCES` among `name=value` texts, and the other texts."""
+    named, others = dict[str, str](), list[str]()
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if equals and name.strip() in REFERENCES:
+            named[name.strip()] = value.strip()
+        else:
+            others.append(assignment)
+    return named, others
+
+
 def field_of(error: EngineError) -> str:
     """The dialog's field that an error is about; empty where that cannot be told."""
     where = error.where
     flag = _FLAG.match(where)
     name = flag[1] if flag else where
     by_name = {"data": DATA, "from": FROM, "name": NAME, "tokenizer": TOKENIZER, "set": SETTINGS}
+    by_name |= {reference: reference for reference in REFERENCES}
     if name in by_name:
         return by_name[name]
     if "run name" in error.what:

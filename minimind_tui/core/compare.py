@@ -13,7 +13,7 @@ from engine.runs.summary import Digest, RunSummary
 from engine.settings.registry import STAGES, Metric
 from minimind_tui.core.figures import duration, number
 from minimind_tui.core.figures import metric as metric_text
-from minimind_tui.core.history import RunHistory
+from minimind_tui.core.history import VALIDATION, RunHistory
 from minimind_tui.core.run_details import PLACES, value_text
 from minimind_tui.core.run_list import steps_text
 from minimind_tui.core.series import Series
@@ -114,16 +114,11 @@ class Comparison:
 
     def metrics(self) -> list[Metric]:
         """What any of the runs reports: what has a direction first, validation ahead of training."""
-        known = {metric.name: metric for stage in STAGES.values() for metric in stage.metrics}
-        names = dict.fromkeys(name for history in self.histories for name in history.curves)
-        found = [known.get(name, Metric(name, name.replace("_", " "))) for name in names]
-        places = {name: place for place, name in enumerate(known)}
-
-        def place(metric: Metric) -> tuple[bool, bool, int]:
-            ahead = metric.name.startswith("val_")
-            return not metric.direction, not ahead, places.get(metric.name, len(places))
-
-        return sorted(found, key=place)
+        found: dict[str, Metric] = {}
+        for history in self.histories:
+            for metric in history.metrics():
+                found.setdefault(metric.name, metric)
+        return sorted(found.values(), key=lambda metric: (not metric.direction, not metric.name.startswith(VALIDATION)))
 
     def curves(self, metric: Metric) -> list[Series | None]:
         """The metric's curve of each run."""

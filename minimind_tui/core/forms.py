@@ -269,6 +269,7 @@ _KINDS = {
     "str": "text",
     "list[str]": 'texts: ["a", "b"]',
     "dict[str, str]": '{ name = "text" }',
+    "dict[str, float]": "{ name = 1.0 }",
 }
 
 

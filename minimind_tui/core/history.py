@@ -2,8 +2,8 @@
 
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import singledispatchmethod
 
 from engine.clean import clean
@@ -124,11 +124,16 @@ class RunHistory:
         return (self.total - last) * (ended - began) / (last - first) if last > first else None
 
     def metrics(self) -> list[Metric]:
-        """What the stage reports, in the registry's order; then what it does not list."""
+        """What the stage reports, in the registry's order; what that does not list stands with its kin, or last."""
         stage = STAGES.get(self.started.stage) if self.started else None
-        known = [metric for metric in stage.metrics if metric.name in self.curves] if stage else []
-        names = {metric.name for metric in known}
-        return known + [Metric(name, name.replace("_", " ")) for name in self.curves if name not in names]
+        listed = {metric.name: metric for metric in stage.metrics} if stage else {}
+        found = [metric for name, metric in listed.items() if name in self.curves]
+        others: dict[str, list[Metric]] = {}
+        for name in self.curves:
+            if name not in listed:
+                others.setdefault(_kin(name, found), []).append(_unlisted(name, listed))
+        after = [[metric, *others.get(metric.name, ())] for metric in found]
+        return [metric for group in after for metric in group] + others.get("", [])
 
     def leading(self) -> list[Metric]:
         """The metrics that say what was learnt: those with a direction that validation measures, and their validation.
@@ -283,3 +288,18 @@ class RunHistory:
         """A run that had ended goes on: the time between does not count."""
         self._banked, self._since = self.elapsed(), now
         self.finished = None
+
+
+def _kin(name: str, metrics: Sequence[Metric]) -> str:
+    """The listed metric that one of another name belongs behind: `reward` of `reward_answer`; empty: none."""
+    stem = name.rpartition("_")[0]
+    alike = [metric.name for metric in metrics if stem and f"{metric.name}_".startswith(f"{stem}_")]
+    return stem if stem in alike else alike[-1] if alike else ""
+
+
+def _unlisted(name: str, listed: Mapping[str, Metric]) -> Metric:
+    """What can be said of a metric that the registry does not list."""
+    measured = listed.get(name.removeprefix(VALIDATION))
+    if measured and name.startswith(VALIDATION):
+        return replace(measured, name=name, title=f"validation {measured.title}")
+    return Metric(name, name.replace("_", " "))

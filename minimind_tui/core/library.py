@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from engine.errors import EngineError
 from engine.runs.delete import disk_use
@@ -74,14 +75,12 @@ def ladder(runs: Sequence[RunSummary]) -> list[Rung]:
 
 
 def next_stage(done: Iterable[str]) -> StageInfo | None:
-    """The first stage that is not done and can begin; one that a later stage can do without is passed over."""
+    """The first stage that is not done and can begin; one that the stage behind it can do without is passed over."""
     done = set(done)
-    stages = list(STAGES.values())
-    for index, stage in enumerate(stages):
+    for stage, behind in zip_longest(STAGES.values(), list(STAGES.values())[1:]):
         if stage.name in done or not _can_begin(stage, done):
             continue
-        later = stages[index + 1 :]
-        if not any(stage.name in other.starts_from and _can_begin(other, done) for other in later):
+        if behind is None or stage.name not in behind.starts_from or not _can_begin(behind, done):
             return stage
     return None
 
@@ -97,4 +96,4 @@ def _advice(stage: StageInfo, done: set[str], following: StageInfo | None) -> st
         return ""
     if not stage.starts_from:
         return ""
-    return "possible" if _can_begin(stage, done) else f"after {stage.starts_from[-1]}"
+    return "possible" if _can_begin(stage, done) else f"after {min(stage.starts_from, key=[*STAGES].index)}"

@@ -12,6 +12,16 @@ from engine.text.records import Record
 from minimind_tui.core.encoded import Encoded
 from minimind_tui.core.plain import quarantined_text
 from minimind_tui.core.reading import Reader
+from minimind_tui.core.rollouts import (
+    Origin,
+    Rollout,
+    group_of,
+    origin_of,
+    rollout_note,
+    rollout_of,
+    rollout_sample,
+    rollout_sheet,
+)
 from minimind_tui.core.rows import Rows
 from minimind_tui.core.sheets import (
     LabelledSheet,
@@ -54,6 +64,7 @@ class Look:
         problems: What is wrong, in words, uncleaned.
         notes: One a side of a pair, or one for the samples: what a checkpoint thinks in sum.
         margin: What both sides of a pair come to.
+        group: Of a rollout, all answers to its prompt in its round, its own among them.
     """
 
     row: int
@@ -66,6 +77,7 @@ class Look:
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     margin: str = ""
+    group: tuple[Rollout, ...] = ()
 
     @property
     def labelled(self) -> tuple[LabelledSheet, ...]:
@@ -101,7 +113,9 @@ def look(rows: Rows, row: int, reader: Reader, mode: str, judges: Judges, width:
     info = reader.reading.info
     foreign = info is not None and record.shape not in info.reads
     said = f"stage {reader.reading.stage} does not read a {record.shape}: it leaves this row out" if foreign else ""
-    plain = Look(row, record.line, mode, problems=(said,) if said else ())
+    rollout = rollout_of(record)
+    group = group_of(rows, rollout) if rollout is not None else ()
+    plain = Look(row, record.line, mode, problems=(said,) if said else (), group=group)
     if mode == RAW:
         return replace(plain, text=raw_text(rows.parsed(row)))
     characters = len(record.text) + sum(len(each.content) for each in (*record.messages, *record.rejected))
@@ -111,6 +125,8 @@ def look(rows: Rows, row: int, reader: Reader, mode: str, judges: Judges, width:
     try:
         if mode == RENDERED:
             return replace(plain, text=rendered_text(sample_sheets(record, reader.encoder)), title=RENDERED)
+        if rollout is not None and info is not None and info.train_on == "prompt":
+            return _shortened(_as_sampled(plain, record, rollout, reader, judges, origin_of(rows.path)))
         return _shortened(_with_tokens(plain, record, reader, judges))
     except EngineError as error:
         return replace(plain, text=raw_text(rows.parsed(row)), problems=(*plain.problems, _said(error)))
@@ -162,6 +178,26 @@ def _with_tokens(plain: Look, record: Record, reader: Reader, judges: Judges) ->
         return judged(seen, record, reader, judges)
     except EngineError as error:
         return replace(seen, problems=(*seen.problems, _said(error)))
+
+
+def _as_sampled(
+    plain: Look, record: Record, rollout: Rollout, reader: Reader, judges: Judges, origin: Origin | None
+) -> Look:
+    """A rollout's very tokens; by checkpoints at the temperature that they were sampled at."""
+    learnt = origin is None or origin.learns_from(rollout)
+    sample, problems = rollout_sample(record, rollout, reader.encoder, learnt=learnt), plain.problems
+    scorers = {"now": judges.policy, "reference": judges.reference}
+    opinions: dict[str, list[float]] = {}
+    try:
+        for name, scorer in scorers.items():
+            if scorer is not None:
+                opinions[name] = scorer.logprobs(sample, temperature=origin.temperature if origin else 1.0)
+    except EngineError as error:
+        problems = (*problems, _said(error))
+    if opinions and origin is not None and origin.top_k:
+        problems = (*problems, f"it was sampled from the {origin.top_k} most probable tokens, and is scored among all")
+    sheet = rollout_sheet(sample, rollout, reader.encoder, opinions)
+    return replace(plain, sheets=[sheet], problems=problems, notes=(rollout_note(rollout, opinions),))
 
 
 def _shortened(seen: Look) -> Look:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from engine.runs.summary import RunSummary
+from engine.session.companions import REFERENCES
 from engine.settings.registry import StageInfo
 from engine.text.starter import STARTER_FILES
 
@@ -20,13 +21,16 @@ class Offers:
         self._runs = list(runs)
 
     def of(self, setting: str, stage: StageInfo) -> list[str]:
-        """What `data`, `from` or `tokenizer` of a stage may name."""
+        """What `data`, `from`, `tokenizer`, or a setting that names another model, of a stage may name."""
+        if setting in REFERENCES:
+            return self._models(stage.settings[setting].start)
         return {"data": self._data, "from": self._checkpoints, "tokenizer": self._tokenizers}[setting](stage)
 
     def _data(self, stage: StageInfo) -> list[str]:
-        """The starter files that the stage can read, its own before the others."""
+        """The starter files that the stage can read: its own, then those of the shape that it reads first."""
         fitting = [file for file in STARTER_FILES if file.shape in stage.reads and file.stage != _EVALUATION]
-        return [f"starter:{file.name}" for file in sorted(fitting, key=lambda file: file.stage != stage.name)]
+        fitting.sort(key=lambda file: (file.stage != stage.name, stage.reads.index(file.shape)))
+        return [f"starter:{file.name}" for file in fitting]
 
     def _checkpoints(self, stage: StageInfo) -> list[str]:
         """Runs of the stages that it usually starts from before those of others; the best beside the newest."""
@@ -34,6 +38,11 @@ class Offers:
         usual = [run for run in fitting if run.stage in stage.starts_from]
         others = [run for run in fitting if run.stage not in stage.starts_from]
         return [name for run in (*usual, *others) for name in _names(run)]
+
+    def _models(self, advice: str) -> list[str]:
+        """Every checkpoint; those of the stages that the setting's advice speaks of before the others."""
+        fitting = [run for run in self._runs if run.checkpoints]
+        return [name for run in sorted(fitting, key=lambda run: run.stage not in advice) for name in _names(run)]
 
     def _tokenizers(self, stage: StageInfo) -> list[str]:
         """Runs that made a tokenizer."""

@@ -57,14 +57,6 @@ class Reading:
         """What decides which tokenizer is loaded."""
         return self.tokenizer, self.template
 
-    def next_stage(self) -> "Reading":
-        """The same with the next stage that reads the shape."""
-        names = [stage.name for stage in stages_for(self.shape, samples=True)]
-        if not names:
-            return replace(self, stage="")
-        place = names.index(self.stage) + 1 if self.stage in names else 0
-        return replace(self, stage=names[place % len(names)])
-
     def default(self, setting: str) -> Any:
         """The stage's default of a setting."""
         return STAGES.get(self.stage, STAGES[_FALLBACK]).settings[setting].default

@@ -10,9 +10,10 @@ from engine.runs.events import Sampled
 from engine.runs.folder import RunFolder
 from engine.runs.lineage import ancestry, place_name, started_from
 from engine.runs.summary import RunSummary
+from engine.session.companions import REFERENCES
 from minimind_tui.core.library import stage_of
 
-PLACES = ("data", "tokenizer", "from")
+PLACES = ("data", "tokenizer", "from", *REFERENCES)
 """Settings that name files and folders."""
 USER = "user"
 _TAIL_BYTES = 1 << 16
@@ -69,6 +70,7 @@ def _facts(summary: RunSummary, runs: Sequence[RunSummary]) -> list[tuple[str, s
     facts = [("stage", " · ".join(part for part in (stage.title if stage else summary.stage, summary.profile) if part))]
     if past := ancestry(summary.place("from")):
         facts.append(("from", " ← ".join(past)))
+    facts += [(name.replace("_", " "), place_name(summary.place(name))) for name in REFERENCES if summary.place(name)]
     if made := [other.name for other in started_from(runs, summary.run)]:
         facts.append(("led to", ", ".join(made)))
     facts.append(("data", summary.place("data") or "–"))

@@ -29,6 +29,7 @@ class LabelledSheet:
         truncated: How many tokens of the row were cut to fit.
         problems: What is odd about it, in words that may hold anything.
         note: What else is to be known, such as empty slots.
+        begin: The token that is looked at first.
     """
 
     label: str
@@ -36,6 +37,7 @@ class LabelledSheet:
     truncated: int = 0
     problems: tuple[str, ...] = ()
     note: str = ""
+    begin: int = 0
 
     @property
     def trained(self) -> int:
@@ -78,7 +80,7 @@ def sample_sheets(record: Record, encoder: Encoder) -> list[LabelledSheet]:
     samples = inspect_samples(record, encoder)
     what = "prompt" if record.shape == "prompt" else "window" if samples[-1].continues else "sample"
     labels = [what] if len(samples) == 1 else [f"{what} {n} of {len(samples)}" for n in range(1, len(samples) + 1)]
-    return [_labelled(label, sample) for label, sample in zip(labels, samples, strict=True)]
+    return [labelled_sheet(label, sample) for label, sample in zip(labels, samples, strict=True)]
 
 
 def pair_sheets(record: Record, encoder: Encoder) -> PairSheets:
@@ -90,7 +92,7 @@ def pair_sheets(record: Record, encoder: Encoder) -> PairSheets:
     """
     chosen, rejected = inspect_samples(record, encoder)
     shared = chosen.shared
-    return PairSheets(_labelled("chosen", chosen, shared), _labelled("rejected", rejected, shared), shared)
+    return PairSheets(labelled_sheet("chosen", chosen, shared), labelled_sheet("rejected", rejected, shared), shared)
 
 
 def packed_sheet(
@@ -181,7 +183,8 @@ def rendered_text(sheets: Sequence[LabelledSheet]) -> str:
     return "\n\n".join(f"── {each.label} ──\n{clean(each.rendered)}" for each in sheets)
 
 
-def _labelled(label: str, sample: InspectedSample, dimmed: int = 0) -> LabelledSheet:
+def labelled_sheet(label: str, sample: InspectedSample, dimmed: int = 0) -> LabelledSheet:
+    """A sample's tokens; so many at the beginning stand back."""
     sheet = TokenSheet(
         texts=sample.texts,
         roles=sample.roles,

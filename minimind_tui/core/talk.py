@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.clean import clean
-from engine.errors import EngineError
+from engine.errors import CheckpointError, EngineError
 from engine.references import checkpoint_folder
 from engine.runs.folder import RunFolder
+from engine.runs.lineage import place_name
 from engine.runs.summary import RunSummary
 from engine.settings.registry import STAGES
 from engine.text.tokenizer import Tokenizer
 from minimind_tui.core.library import stage_of
+from minimind_tui.core.models import base_under, is_adapter, is_judge, same_weights
 from minimind_tui.core.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -84,23 +86,36 @@ class Offer:
         return f"{self.reference} {self.note}"
 
 
-def offers(runs: Sequence[RunSummary]) -> list[Offer]:
-    """The newest and the best checkpoint of every run, the newest runs first."""
-    found = []
+def offers(runs: Sequence[RunSummary], loaded: Path | None = None) -> list[Offer]:
+    """The newest and the best checkpoint of every run that can speak, the newest runs first; reads files.
+
+    Args:
+        runs: All of them.
+        loaded: What is talked with now: what stands on the same model comes first, as it need not be loaded again.
+    """
+    found, near = list[Offer](), list[Offer]()
+    base = base_under(loaded) if loaded is not None else None
     for summary in runs:
         stage = stage_of(summary)
         completes = stage is not None and stage.reads == ("text",)
         title = stage.title if stage else summary.stage
         for which, step in (("newest", summary.checkpoints[-1:]), ("best", (summary.best_step,))):
             if step and step[0] is not None and (which == "newest" or step[0] != summary.checkpoints[-1]):
-                running = " · running" if summary.state == "running" else ""
-                note = f"{title} · step {step[0]:,}{running}"
-                found.append(Offer(f"{summary.name}@{which}", note, completes))
-    return found
+                folder = summary.run.checkpoint(step[0])
+                if is_judge(folder):
+                    continue
+                close = base is not None and base.may_be(base_under(folder))
+                parts = [title, f"step {step[0]:,}"]
+                parts += [f"adapter of {place_name(summary.place('from'))}"] * is_adapter(folder)
+                parts += ["running"] * (summary.state == "running")
+                parts += ["same model"] * close
+                offer = Offer(f"{summary.name}@{which}", clean(" · ".join(parts), newlines=False), completes)
+                (near if close else found).append(offer)
+    return near + found
 
 
 class Partners:
-    """Keeps the checkpoints that were talked with last in memory.
+    """Keeps the checkpoints that were talked with last in memory; adapters of one model share it.
 
     Attributes:
         room: How many.
@@ -122,11 +137,26 @@ class Partners:
         from engine.training.device import pick_device
 
         with self._lock:
-            partner = self._kept.pop((folder, device), None)
+            partner = self._kept.pop((folder, device), None) or self._switched(folder, device)
             while len(self._kept) > self.room - 1:
                 del self._kept[next(iter(self._kept))]
             self._kept[folder, device] = partner or ChatPartner(folder, device=str(pick_device(device).torch_device))
             return self._kept[folder, device]
+
+    def _switched(self, folder: Path, device: str) -> "ChatPartner | None":
+        """A partner that is kept, made to speak as the checkpoint: another adapter of its model, or the model alone."""
+        base, adapter = base_under(folder), is_adapter(folder)
+        for (kept, place), partner in self._kept.items():
+            if place != device or not base.may_be(base_under(kept)):
+                continue
+            if not adapter and not same_weights(folder, partner.base):
+                continue
+            try:
+                partner.use(folder if adapter else None)
+            except CheckpointError:  # the place holds another model by now
+                continue
+            return self._kept.pop((kept, place))
+        return None
 
 
 @dataclass(frozen=True)

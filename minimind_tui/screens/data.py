@@ -16,6 +16,7 @@ from minimind_tui.core.browse import STARTER, found_at
 from minimind_tui.core.encoded import Encoded, Problem
 from minimind_tui.core.filters import Filter
 from minimind_tui.core.look import PACKED, Judges
+from minimind_tui.core.models import is_judge
 from minimind_tui.core.rows import Rows
 from minimind_tui.screens.data_tokens import DataTokens
 from minimind_tui.widgets.data.audit_panel import AuditPanel
@@ -37,7 +38,9 @@ class DataScreen(DataTokens):
     HELP_TEXT = (
         "To the left the rows of a file, to the right every token of one of them: who says it, and whether it is "
         "trained. The switches below say how rows become tokens; t, T, m and x change them. The audit counts the whole "
-        "file. With a checkpoint chosen, hot tokens are those that it finds hard to predict."
+        "file. With a checkpoint chosen, hot tokens are those that it finds hard to predict. A run's rollouts show the "
+        "other answers to the prompt too; comma and full stop lead through them. Hot tokens of theirs were improbable "
+        "when they were sampled, or have moved since, where a checkpoint is chosen."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("o", "open", "Open", tooltip="Open a file, or one of the starter world", id="data.open"),
@@ -50,7 +53,7 @@ class DataScreen(DataTokens):
         Binding("J", "row(1)", "Next row", show=False, tooltip="Next row, from anywhere", id="data.next_row"),
         Binding("K", "row(-1)", "Row before", show=False, tooltip="Row before, from anywhere", id="data.row_before"),
         Binding("v", "mode", "View", tooltip="Tokens, rendered text, raw row, packed batch", id="data.mode"),
-        Binding("t", "stage", "Stage", show=False, tooltip="Encode as the next stage would", id="data.stage"),
+        Binding("t", "stage", "Stage", show=False, tooltip="Encode as another stage would", id="data.stage"),
         Binding("T", "tokenizer", "Tokenizer", show=False, tooltip="Choose the tokenizer", id="data.tokenizer"),
         Binding("m", "template", "Template", show=False, tooltip="Choose the chat template", id="data.template"),
         Binding("x", "length", "Length", show=False, tooltip="Set the longest sample", id="data.length"),
@@ -229,7 +232,8 @@ class DataScreen(DataTokens):
                 self.start("judges", self.load_judges, *names, self._take_judges)
 
         title = "Compare with the checkpoint" if place else "Checkpoint: its loss as heat"
-        self.mini.push_screen(ListDialog(title, items, self._judge_names[place]), chosen)
+        own = f"{self._origin.run.name}@newest" if self._origin is not None and not place else ""
+        self.mini.push_screen(ListDialog(title, items, self._judge_names[place] or own), chosen)
 
     def _take_judges(self, judges: Judges) -> None:
         self._judges = judges
@@ -277,9 +281,9 @@ class DataScreen(DataTokens):
 
 
 def _checkpoints(runs: list[RunSummary]) -> Iterator[Item]:
-    """The newest checkpoint of each run, and the best one where that is another."""
+    """The newest checkpoint of each run that can speak, and the best one where that is another."""
     for run in runs:
-        if run.checkpoints:
+        if run.checkpoints and not is_judge(run.run.checkpoint(run.checkpoints[-1])):
             yield Item(f"{run.name}@newest", f"{run.name}@newest", f"{run.stage}, step {run.checkpoints[-1]:,}")
             if run.best_step not in (None, run.checkpoints[-1]):
                 yield Item(f"{run.name}@best", f"{run.name}@best", f"{run.stage}, step {run.best_step:,}")

@@ -9,7 +9,9 @@ from textual import on
 from engine.runs.summary import RunSummary
 from minimind_tui.core.look import MODES, PACKED, TOKENS, Judges, Look
 from minimind_tui.core.reading import Reader, Reading, check_length, first_reading
+from minimind_tui.core.rollouts import Origin, origin_of
 from minimind_tui.core.rows import Rows
+from minimind_tui.core.suits import stages_for
 from minimind_tui.screens.data_list import DataList
 from minimind_tui.screens.data_work import LookRequest
 from minimind_tui.widgets.data.list_dialog import Item, ListDialog
@@ -35,14 +37,15 @@ class DataTokens(DataList):
         self._looking_since = 0.0
         self._packed: int | None = None
         self._mode = TOKENS
-        self._reading = Reading("")
+        self._reading = self._usual = Reading("")
+        self._origin: Origin | None = None
 
     def recall_switches(self) -> None:
         """Reads rows as they were read when the app was left."""
         get = self.mini.state.get
         self._mode = get("data.mode", TOKENS)
         length = get("data.max_seq_len", int(Reading("").default("max_seq_len")))
-        self._reading = Reading(
+        self._reading = self._usual = Reading(
             "", get("data.stage", ""), get("data.tokenizer", ""), get("data.template", ""), length
         )  # fmt: skip
         self._say_switches()
@@ -64,7 +67,8 @@ class DataTokens(DataList):
         if self._mode == PACKED:  # it would encode the whole file at once
             self._mode = TOKENS
         self.query_one(RowPane).show(None)
-        self._read_as(first_reading(rows.path, rows.shape, self._reading))
+        self._origin = origin = origin_of(rows.path)
+        self._read_as(origin.reading(rows.shape) if origin else first_reading(rows.path, rows.shape, self._usual))
 
     def work_failed(self, kind: str) -> None:
         if kind == "look":
@@ -75,11 +79,12 @@ class DataTokens(DataList):
     # How rows are read
 
     def _read_as(self, reading: Reading) -> None:
-        """Reads rows in another way from now on."""
+        """Reads rows in another way from now on; a run's rollouts leave the usual way as it is."""
         self._reading, before = reading, self._reader
-        state = self.mini.state
-        for name in ("stage", "tokenizer", "template", "max_seq_len"):
-            state.keep(f"data.{name}", getattr(reading, name))
+        if self._origin is None:
+            self._usual = reading
+            for name in ("stage", "tokenizer", "template", "max_seq_len"):
+                self.mini.state.keep(f"data.{name}", getattr(reading, name))
         self.forget_encoded()
         self._say_switches()
         self.start("reader", self.compute, lambda: Reader(reading, before), self._take_reader)
@@ -95,9 +100,16 @@ class DataTokens(DataList):
         self.query_one(Switches).show(self._reading, reader, self._mode, self._judge_names)
 
     def action_stage(self) -> None:
-        """Encodes as the next stage that reads the shape."""
-        if self._rows is not None:
-            self._read_as(self._reading.next_stage())
+        """Asks for the stage as which rows are encoded: one that reads the shape."""
+        if self._rows is None:
+            return
+        items = [Item(stage.name, stage.name, stage.title) for stage in stages_for(self._rows.shape, samples=True)]
+
+        def chosen(name: str | None) -> None:
+            if name is not None:
+                self._read_as(replace(self._reading, stage=name))
+
+        self.mini.push_screen(ListDialog("Encode as", items, self._reading.stage), chosen)
 
     def action_length(self) -> None:
         """Asks for the longest sample."""
@@ -201,6 +213,10 @@ class DataTokens(DataList):
         self.mini.state.keep("data.mode", self._mode)
         self._say_switches()
         self._look()
+
+    @on(RowPane.Beside)
+    def _look_beside(self, event: RowPane.Beside) -> None:
+        self.query_one(RowList).go_to(event.row)
 
     @on(RowPane.Turned)
     def _turn(self, event: RowPane.Turned) -> None:

@@ -1,5 +1,6 @@
 """Evaluate: a checkpoint measured on a file."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.2
 _ROWS = "200"
 """Rows that are measured unless more are asked for: a first look takes seconds, not minutes."""
-_SHARES = ("exact_match",)
+_RIGHT = re.compile(r"exact_match|pass_at_\d+|\w*accuracy\w*")
+"""Names of figures that are shares of what is right; they come first."""
 _NO_FIGURES = ("by", "wrong", "answers", "model", "data", "shape")
 _BAR = 30
 
@@ -48,9 +50,10 @@ class EvaluateDialog(ModalScreen[None]):
 
     AUTO_FOCUS = "#data"
     HELP = (
-        "Measures a checkpoint on a file: loss and bits per byte of its trained tokens, and the share of exact answers "
-        "where its rows are questions. Down and up offer checkpoints and files. In the list of questions, enter opens "
-        "the row in the Data screen."
+        "Measures a checkpoint on a file: loss and bits per byte of its trained tokens; where its rows are questions, "
+        "how many greedy answers are the expected text (exact match) or pass the row's own check (pass at 1), and the "
+        "form of the answers; of pairs, how often the preferred side is found more probable. Down and up offer "
+        "checkpoints and files. In the list of questions, enter opens the row in the Data screen."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r", "start", "Measure", id="evaluate.start"),
@@ -217,7 +220,7 @@ class EvaluateDialog(ModalScreen[None]):
         self.query_one("#found").display, self.query_one("#asked").display = True, bool(self._answers)
         table.border_title = "Questions"
         table.border_subtitle = "wrong ones first · enter opens the row"
-        self._answers.sort(key=lambda answer: bool(answer["right"]))
+        self._answers.sort(key=lambda answer: bool(answer["passed"]))
         rows = [[_mark(answer), *[Text(one_line(answer[key])) for key in ("prompt", "expected", "said")]]
                 for answer in self._answers]  # fmt: skip
         table.fill(("", "question", "expected", "said"), rows)
@@ -240,23 +243,27 @@ class EvaluateDialog(ModalScreen[None]):
 
 
 def _mark(answer: Mapping[str, Any]) -> Text:
-    if answer["right"]:
+    """Whether an answer passes the row's check; a dash where it has none, or the question could not be asked."""
+    if answer["passed"]:
         return Text("✓", "green")
-    return Text("✗", "red") if answer["stop_reason"] else Text("–", "dim")
+    return Text("✗", "red") if answer["stop_reason"] and answer["passed"] is not None else Text("–", "dim")
 
 
 def _figures(found: Mapping[str, Any]) -> Iterator[Content]:
-    """The metrics, then the share of right answers by label."""
+    """The metrics, what is right first, then the same by label."""
     plain = [(key, value) for key, value in found.items() if key not in _NO_FIGURES]
-    plain.sort(key=lambda entry: entry[0] not in _SHARES)
-    rows = [(key.replace("_", " "), share(value) if key in _SHARES else number(value)) for key, value in plain]
-    yield from _columns(rows)
+    plain.sort(key=lambda entry: _RIGHT.fullmatch(entry[0]) is None)
+    yield from _columns([(key.replace("_", " "), _value(key, value)) for key, value in plain])
     for label, groups in found.get("by", {}).items():
-        yield Content.styled(clean(f"exact match by {label}", newlines=False), MUTED)
+        yield Content.styled(clean(f"pass at 1 by {label}", newlines=False), MUTED)
         yield from _columns(
-            [(clean(f"  {value}", newlines=False), f"{share(figures['exact_match'])} of {figures['questions']:,}")
+            [(clean(f"  {value}", newlines=False), f"{share(figures['pass_at_1'])} of {figures['questions']:,}")
              for value, figures in groups.items()]
         )  # fmt: skip
+
+
+def _value(name: str, value: float | None) -> str:
+    return share(value) if _RIGHT.fullmatch(name) or name.endswith("_rate") else number(value)
 
 
 def _columns(rows: Sequence[tuple[str, str]]) -> Iterator[Content]:

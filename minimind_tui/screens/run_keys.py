@@ -8,6 +8,7 @@ from engine.settings.places import runs_folder
 from engine.settings.registry import STAGES, StageInfo
 from minimind_tui.core.live import Live
 from minimind_tui.core.outcome import next_stages
+from minimind_tui.core.transcript import LAST
 from minimind_tui.screens.area import Area
 from minimind_tui.screens.evaluate import EvaluateDialog
 from minimind_tui.screens.start import Choice, StartDialog
@@ -36,18 +37,22 @@ class RunKeys(Area):
         Binding("r", "resume", "Resume", tooltip="Go on where it ended", id="train.resume"),
         Binding("c", "chat", "Chat", tooltip="Talk with its newest checkpoint", id="train.chat"),
         Binding("E", "measure", "Evaluate", tooltip="Measure a checkpoint on a file", id="train.measure"),
+        Binding("R", "rollouts", "Rollouts", show=False, tooltip="What it was rewarded for, on the Data screen",
+                id="train.rollouts"),
         Binding("N", "next_stage", "Next stage", tooltip="Start the stage that follows", id="train.next_stage"),
         Binding("n", "new_run", "New run", tooltip="Choose a profile and start a run", id="train.new_run"),
         Binding("e", "evaluate", "Evaluate now", show=False, tooltip="Validation and samples now", id="train.evaluate"),
         Binding("w", "save", "Save a checkpoint now", show=False, id="train.save"),
         Binding("i", "log_interval", "Log interval", show=False, tooltip="Steps between reports", id="train.interval"),
-    ]
+    ]  # fmt: skip
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only what the run can follow now."""
         live = self.mini.shown
         if action == "new_run":
             return live is None or not live.alive
+        if action == "rollouts":
+            return live is not None and live.run is not None and live.run.rollouts.is_file()
         if action not in (*_ON_ITS_WAY, *_AT_ITS_END):
             return True
         if live is None or live.detaching:
@@ -151,6 +156,11 @@ class RunKeys(Area):
         """Talks with the shown run."""
         if (live := self.mini.shown) is not None:
             self.mini.chat_with(reference(live))
+
+    def action_rollouts(self) -> None:
+        """Shows the answers of the newest round, and all before it, on the Data screen."""
+        if (live := self.mini.shown) is not None and live.run is not None:
+            self.mini.open_data(live.run.rollouts, LAST)
 
     def action_measure(self) -> None:
         """Measures a checkpoint of the shown run on a file."""

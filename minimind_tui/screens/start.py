@@ -18,6 +18,7 @@ from textual.worker import get_current_worker
 from engine.clean import clean
 from engine.errors import EngineError
 from engine.runs.summary import RunSummary
+from engine.session.companions import REFERENCES
 from engine.settings.profile import Profile, load_profile
 from engine.settings.registry import STAGES
 from minimind_tui.core import choice as fields
@@ -35,13 +36,24 @@ __all__ = ["Choice", "StartDialog"]
 
 _ALL = ""
 _SETTINGS = "one name=value a line, such as max_steps=200"
-_INPUTS = {fields.DATA: "data", fields.FROM: "from", fields.TOKENIZER: "tokenizer"}
+_INPUTS = {
+    fields.DATA: "data",
+    fields.FROM: "from",
+    **{name: name for name in REFERENCES},
+    fields.TOKENIZER: "tokenizer",
+}
 """Fields by id with the setting that they override."""
-_LABELS = {fields.DATA: "data", fields.FROM: "start from", fields.NAME: "name", fields.TOKENIZER: "tokenizer"}
+_LABELS = {
+    fields.DATA: "data",
+    fields.FROM: "start from",
+    **{name: fields.label(name) for name in REFERENCES},
+    fields.NAME: "name",
+    fields.TOKENIZER: "tokenizer",
+}
 
 
 class StartDialog(ModalScreen[Choice | None]):
-    """Profiles by stage, what the run reads and starts from, its name, and settings to override.
+    """Profiles by stage, what the run reads and starts from, the other models it needs, its name, other settings.
 
     Args:
         stage: Show the profiles of this stage.
@@ -55,8 +67,8 @@ class StartDialog(ModalScreen[Choice | None]):
 
     AUTO_FOCUS = "#profiles"
     HELP = (
-        "Choose a profile; what stays empty is the profile's own. Down and up in data, start from and tokenizer offer "
-        "what there is. The last line is the command that starts the same run without this app."
+        "Choose a profile; what stays empty is the profile's own. Down and up in data, start from and the other models "
+        "offer what there is. The last line is the command that starts the same run without this app."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r", "start", "Start", id="start.start"),
@@ -76,8 +88,9 @@ class StartDialog(ModalScreen[Choice | None]):
     ) -> None:
         super().__init__()
         self._stage, self._profile = stage, profile
-        self._given = {fields.DATA: data, fields.FROM: start_from, fields.NAME: name, fields.TOKENIZER: tokenizer}
-        self._assignments = tuple(assignments)
+        named, self._assignments = fields.split_references(assignments)
+        own = {fields.DATA: data, fields.FROM: start_from, fields.NAME: name, fields.TOKENIZER: tokenizer}
+        self._given = own | named
         self._profiles: dict[str, Profile] = {}
         self._offers = Offers([])
 
@@ -106,7 +119,7 @@ class StartDialog(ModalScreen[Choice | None]):
             for field, label in _LABELS.items():
                 with Horizontal(id=f"{field}-row"):
                     yield Label(label)
-                    yield CycleInput(self._given[field], id=field, compact=True)
+                    yield CycleInput(self._given.get(field, ""), id=field, compact=True)
             with Horizontal():
                 yield Label("settings")
                 yield TextArea("\n".join(self._assignments), id=fields.SETTINGS, compact=True, placeholder=_SETTINGS)
@@ -163,12 +176,12 @@ class StartDialog(ModalScreen[Choice | None]):
         title = Content.assemble((f"{profile.stage.title}  ", "$accent"), clean(profile.title, newlines=False))
         self.query_one("#profile-title", Static).update(title)
         for field, setting in _INPUTS.items():
-            entry = self.query_one(f"#{field}", CycleInput)
-            entry.offer(self._offers.of(setting, profile.stage))
+            entry, known = self.query_one(f"#{field}", CycleInput), setting in profile.stage.settings
+            self.query_one(f"#{field}-row").display = known
+            entry.offer(self._offers.of(setting, profile.stage) if known else [])
             own = str(profile.values.get(setting, ("", ""))[0])
             own = PurePath(own).name if PurePath(own).is_absolute() else own
             entry.placeholder = clean(f"the profile's: {own}" if own else "none", newlines=False) + "  (↓ offers)"
-            self.query_one(f"#{field}-row").display = setting in profile.stage.settings
         self.query_one(f"#{fields.NAME}", Input).placeholder = "made from the profile's name"
         self._say("")
         self._preview()
@@ -182,10 +195,14 @@ class StartDialog(ModalScreen[Choice | None]):
             return entry.value.strip() if row.display else ""
 
         lines = self.query_one(f"#{fields.SETTINGS}", TextArea).text.splitlines()
+        models = {name: typed(name) for name in REFERENCES}
         return Choice(
             self._highlighted,
             data=typed(fields.DATA),
-            assignments=tuple(line.strip().removeprefix("--set ") for line in lines if line.strip()),
+            assignments=(
+                *(f"{name}={value}" for name, value in models.items() if value),
+                *(line.strip().removeprefix("--set ") for line in lines if line.strip()),
+            ),
             name=typed(fields.NAME),
             tokenizer=typed(fields.TOKENIZER),
             start_from=typed(fields.FROM),

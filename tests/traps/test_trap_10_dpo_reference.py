@@ -47,6 +47,21 @@ def test_the_first_loss_is_ln_2(world: World, settings: dict[str, Any]) -> None:
     assert not _warnings(run)
 
 
+def test_stretched_positions_are_the_references_too(world: World) -> None:
+    """Also where its log-probabilities were kept before, of the same weights without them."""
+    plain: dict[str, Any] = {"max_steps": 1, "reference_log_probs": "precomputed"}
+    stretched: dict[str, Any] = {"max_steps": 1, "rope_scaling_factor": 4.0, "rope_scaling_length": 64}
+    runs = [
+        world.trained("dpo", "plain", **plain),
+        world.trained("dpo", "computed", **stretched),
+        world.trained("dpo", "precomputed", **plain | stretched),
+        world.trained("dpo", "adapted", **plain | stretched, **ADAPTER),
+    ]
+    for run in runs:
+        assert _first(run)["loss"] == pytest.approx(math.log(2), abs=1e-5) and not _warnings(run)
+    assert len(list((cache_folder() / "log-probs").iterdir())) == 2
+
+
 def test_the_first_loss_of_ipo(world: World) -> None:
     run = world.trained("dpo", max_steps=1, loss_type="ipo", beta=0.25)
     assert _first(run)["loss"] == pytest.approx((1 / (2 * 0.25)) ** 2, abs=1e-4)

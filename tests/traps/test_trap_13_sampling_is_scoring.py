@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.errors import UserError
 from engine.generation.settings import SamplingSettings
+from engine.model.lora import adapters
 from engine.runs.events import Step, Warned
 from engine.runs.folder import RunFolder
 from engine.stages import policy
 from engine.training.device import Device
-from tests.stages.assembled import answer_log_probs, assemble
+from tests.stages.assembled import answer_log_probs, assemble, shake
 from tests.training.tiny import World
 
 STAGES = ["grpo", "ppo", "spo"]
@@ -113,12 +115,21 @@ def test_sampling_at_another_temperature_is_warned_of(world: World, monkeypatch:
     assert _warnings(run).count("sampler_is_not_scorer") == 1
 
 
-def test_dropout_is_off_while_sampling_and_scoring(world: World) -> None:
-    """The policy before the round has none; with dropout in the update ratios begin near 1, not at it."""
-    made = assemble(world.begun("ppo", dropout=0.3, mini_batches=1))
+@pytest.mark.parametrize("stage", STAGES)
+def test_dropout_is_refused(world: World, stage: str) -> None:
+    """The policy that is scored would not be the one that answered."""
+    with pytest.raises(UserError, match="dropout"):
+        world.begun(stage, dropout=0.1)
+
+
+def test_sampling_and_scoring_are_in_evaluation_mode(world: World) -> None:
+    """Whatever mode the loop left the policy in."""
+    made = assemble(world.begun("ppo", lora_rank=2, mini_batches=1))
+    shake(made.stage.model)
     made.stage.model.train()
+    for layer in adapters(made.stage.model).values():
+        layer.config = replace(layer.config, dropout=0.5)
     [batches] = list(made.stage.collect(0))
     for batch in batches:
         assert np.abs(batch.tokens["old"] - batch.tokens["sampled"]).max() <= 1e-5
-        assert np.array_equal(batch.tokens["old"], batch.tokens["reference"])
-    assert abs(made.step(batches).terms["ratio"] - 1) > 1e-4
+    assert abs(made.step(batches).terms["ratio"] - 1) > 1e-4, "dropout is alive in the update"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import Input, OptionList, Static
+from textual.widgets import Input, OptionList, Select, Static
 
 from engine.session import TrainRequest, train
 from engine.text.tokenizer_training import train_tokenizer
@@ -18,6 +18,7 @@ from minimind_tui.app import MinimindApp
 from minimind_tui.core.filters import Filter
 from minimind_tui.screens.data import DataScreen
 from minimind_tui.screens.dialogs import ErrorDialog
+from minimind_tui.screens.start import StartDialog
 from minimind_tui.widgets.data.audit_panel import AuditPanel
 from minimind_tui.widgets.data.head import DataHead
 from minimind_tui.widgets.data.list_dialog import ListDialog
@@ -226,6 +227,7 @@ async def test_switches_change_how_rows_are_read_and_are_remembered(
         tokens = screen.query_one("#tokens", TokenView)
         trained = weighed(tokens)
         await pilot.press("t")
+        await choose(pilot, "mid-train")
         await until(pilot, lambda: weighed(tokens) > trained)
         await pilot.press("x", "ctrl+u", *"3", "enter")
         await until(pilot, lambda: isinstance(screen.app.screen, ErrorDialog))
@@ -270,7 +272,7 @@ async def test_opening_files_by_dialog_folder_and_recents(folder: Path) -> None:
         await until(pilot, lambda: "pairs.jsonl" in offered())
         await pilot.press(*"pai", "tab", "enter")
         await until(pilot, lambda: screen._rows.path.name == "pairs.jsonl" and looked(screen) == 0)
-        assert screen.query_one(PairView).display and "nothing yet" in shown(screen)
+        assert screen.query_one(PairView).display and "Reward model" in shown(screen)
         await pilot.press("r")
         await until(pilot, lambda: len(offered()) > 3)
         await pilot.press("down", "enter")
@@ -348,8 +350,9 @@ async def test_a_pair_stands_side_by_side(folder: Path) -> None:
         await pilot.press("tab")
         assert pair.current.id == "rejected"
         await pilot.press("s")
-        assert "No stage reads pairs yet" in [toast.message for toast in screen.app._notifications][-1]
-        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(screen.app.screen, StartDialog))
+        assert screen.app.screen.query_one("#stage", Select).value == "dpo"
+        await pilot.press("escape", "escape")
         assert screen.query_one(RowList).has_focus
 
 

@@ -1,11 +1,13 @@
 """What the Data screen looks like; after a wanted change: pytest tests/tui/test_data_snapshots.py --snapshot-update."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from textual.pilot import Pilot
 
+from engine.runs.folder import RunFolder
 from engine.text.tokenizer_training import train_tokenizer
 from minimind_tui.app import MinimindApp
 from minimind_tui.screens.data import DataScreen
@@ -77,3 +79,34 @@ def test_audit(snap_compare: Any, home: Path) -> None:
         await pilot.pause()
 
     assert snap_compare(MinimindApp(_file(home)), terminal_size=(120, 40), run_before=before)
+
+
+def _rollouts(home: Path) -> Path:
+    """A run's answers: a group of four, of which the second and the last are right."""
+    run = RunFolder(home / "runs" / "talk")
+    tokenizer = train_tokenizer([" ".join(WORDS), "你好，猫坐在红色的垫子上。"] * 4, 320)
+    tokenizer.save(run.tokenizer)
+    values = {"max_seq_len": 64, "temperature": 1.0, "rollout_top_k": 0, "truncated": "mask"}
+    settings = {name: {"value": value} for name, value in values.items()}
+    run.resolved.write_text(json.dumps({"stage": "grpo", "settings": settings}))
+    rows: list[Any] = []
+    for number, said in enumerate(("one dog 😀", "the cat 猫", "an old house and one red dog", "the cat")):
+        right = number % 2
+        ids = [*tokenizer.tokenize(said).ids, *([min(tokenizer.stop_ids)] if number != 2 else [])]
+        chances = [round(-0.1 - 8 * (place * 7 % 11) / 11, 3) for place in range(len(ids))]
+        worth = {"reward": 1.1 * right, "rewards": {"answer": right, "format": 0.1}, "advantage": 2.0 * right - 1}
+        named = {"round": 12, "group": "12-7", "row": 7, "expected": "the cat"}
+        ended = {"stop_reason": "stop" if number != 2 else "length", "answer_ids": ids, "log_probs": chances}
+        rows.append(talk("Who sat on the mat?", said) | named | worth | ended)
+    return write(run.rollouts, *rows)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+def test_the_group_of_a_rollout(snap_compare: Any, home: Path, size: tuple[int, int]) -> None:
+    async def before(pilot: Pilot[Any]) -> None:
+        screen = await _ready(pilot)
+        await pilot.press("enter", "full_stop")
+        await until(pilot, lambda: screen.query_one(RowPane).look.row == 1)
+        await pilot.pause()
+
+    assert snap_compare(MinimindApp(_rollouts(home)), terminal_size=size, run_before=before)

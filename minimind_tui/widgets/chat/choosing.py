@@ -1,5 +1,6 @@
 """Who is talked with: a checkpoint, or two, and what has become of them since."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from textual import work
@@ -52,6 +53,11 @@ class Choosing(Vertical):
     def reference(self) -> str:
         """What is talked with; empty while nothing is chosen."""
         return self._speakers[0].reference if self._speakers else ""
+
+    @property
+    def loaded(self) -> Path | None:
+        """The folder of what is talked with."""
+        return self._speakers[0].folder if self._speakers else None
 
     @property
     def talk(self) -> TalkList:

@@ -1,6 +1,7 @@
 """Dialogs of the chat: which checkpoint, and what to do with answers that were cut off."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.cells import cell_len
@@ -28,12 +29,14 @@ class CheckpointDialog(ModalScreen[str]):
     Args:
         title: What it is chosen for.
         chosen: The reference that is chosen now.
+        loaded: The folder that it stands for: what shares its model comes first.
     """
 
     AUTO_FOCUS = "#offers"
     HELP = (
-        "Newest follows a run as it trains, best is its lowest validation loss. The line takes a part of a name, "
-        "RUN@STEP for any other checkpoint, or the path of a model's folder."
+        "Newest follows a run as it trains, best is the checkpoint that validated best. What stands on the model that "
+        "is loaded comes first: adapters are changed at once. The line takes a part of a name, RUN@STEP for any other "
+        "checkpoint, or the path of a model's folder."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "type", "Search or path", id="checkpoint.type"),
@@ -44,9 +47,9 @@ class CheckpointDialog(ModalScreen[str]):
         Binding("k", "walk(-1)", "Before", show=False, id="checkpoint.k"),
     ]
 
-    def __init__(self, title: str, chosen: str = "") -> None:
+    def __init__(self, title: str, chosen: str = "", loaded: Path | None = None) -> None:
         super().__init__()
-        self._title, self._chosen = title, chosen
+        self._title, self._chosen, self._loaded = title, chosen, loaded
         self._offers: list[Offer] = []
         self._shown: list[str] = []
 
@@ -63,7 +66,7 @@ class CheckpointDialog(ModalScreen[str]):
 
     @work(thread=True, exit_on_error=False)
     def _read(self) -> None:
-        self.app.call_from_thread(self._offer, offers(cast("MinimindApp", self.app).library.runs()))
+        self.app.call_from_thread(self._offer, offers(cast("MinimindApp", self.app).library.runs(), self._loaded))
 
     def _offer(self, found: Sequence[Offer]) -> None:
         self._offers = [*found]

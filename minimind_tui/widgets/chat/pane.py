@@ -264,7 +264,7 @@ class ChatPane(Keeping):
             if reference:
                 self.choose([self.reference, reference])
 
-        self.app.push_screen(CheckpointDialog("Beside it"), chosen)
+        self.app.push_screen(CheckpointDialog("Beside it", loaded=self.loaded), chosen)
 
     def action_choose(self) -> None:
         """Chooses the checkpoint."""
@@ -274,7 +274,7 @@ class ChatPane(Keeping):
                 self.choose_by_hand([reference, *(other.reference for other in self._speakers[1:])])
             self.action_type()
 
-        self.app.push_screen(CheckpointDialog("Talk with", self.reference), chosen)
+        self.app.push_screen(CheckpointDialog("Talk with", self.reference, self.loaded), chosen)
 
     def action_settings(self) -> None:
         """Unfolds or folds the settings."""

@@ -38,15 +38,13 @@ class DataHead(Static):
             f"  {' · '.join(parts)}",
             (f"  {work}" if work else "", "$accent"),
         )
-        use = [Content("suits ")]
-        for place, each in enumerate(found.stages):
-            use.append(
-                Content.assemble(" · " if place else "", (each.title, "bold underline" if each.name == stage else ""))
-            )
-        if not found.stages:
-            use.append(Content(found.use))
-        if stage:
-            use.append(Content.styled(f"   s starts {stage}", MUTED))
-        said = first + "\n" + Content("").join(use)
+        uses = [
+            Content.assemble((each.title, "bold underline"), (" (s starts it)", MUTED))
+            if each.name == stage
+            else Content(each.title)
+            for each in sorted(found.stages, key=lambda each: each.name != stage)
+        ]
+        use = Content(" · ").join(uses) if uses else Content(found.use)
+        said = Content.assemble(first, "\nsuits ", use)
         if said != self.content:
             self.update(said, layout=False)

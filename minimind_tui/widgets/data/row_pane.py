@@ -15,6 +15,7 @@ from textual.widgets import Static
 from engine.clean import clean
 from minimind_tui.core.look import Look
 from minimind_tui.core.sheets import LabelledSheet
+from minimind_tui.widgets.data.group_view import GroupView
 from minimind_tui.widgets.data.switches import Switches
 from minimind_tui.widgets.data.text_view import TextView
 from minimind_tui.widgets.pair_view import PairView
@@ -39,9 +40,9 @@ class RowPane(Vertical):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("full_stop", "walk(1)", "Next sample", key_display=".", show=False,
-                tooltip="Next sample of the row, or next packed row", id="data.next_sample"),
+                tooltip="Next sample of the row, answer of its group, or packed row", id="data.next_sample"),
         Binding("comma", "walk(-1)", "Sample before", key_display=",", show=False,
-                tooltip="Sample before of the row, or packed row before", id="data.sample_before"),
+                tooltip="Sample before of the row, answer of its group, or packed row", id="data.sample_before"),
     ]  # fmt: skip
 
     DEFAULT_CSS = """
@@ -56,6 +57,12 @@ class RowPane(Vertical):
 
         step: int
 
+    @dataclass
+    class Beside(Message):
+        """Another answer of the row's group is wanted."""
+
+        row: int
+
     class Left(Message):
         """The cursor goes back to the list."""
 
@@ -67,6 +74,7 @@ class RowPane(Vertical):
     def compose(self) -> ComposeResult:
         yield Static("", id="row-head")
         yield Static("", id="row-problems")
+        yield GroupView(id="group")
         yield TokenView(empty=_NOTHING, id="tokens")
         yield PairView(id="pair")
         yield TextView(id="plain")
@@ -76,7 +84,7 @@ class RowPane(Vertical):
         yield Switches("", id="switches")
 
     def on_mount(self) -> None:
-        self.query_one("#row-problems").display = False
+        self.query_one("#row-problems").display = self.query_one("#group").display = False
         self._show_only(self.query_one("#no-file"))
 
     @property
@@ -117,7 +125,8 @@ class RowPane(Vertical):
         elif labelled is not None or look is None:
             self._show_only(tokens)
             sheet = labelled.sheet if labelled else None
-            at = tokens.cursor if keep and tokens.sheet and sheet and len(tokens.sheet) == len(sheet) else 0
+            begin = labelled.begin if labelled else 0
+            at = tokens.cursor if keep and tokens.sheet and sheet and len(tokens.sheet) == len(sheet) else begin
             tokens.show(sheet, cursor=at)
             title = f"{labelled.label} · {labelled.summary}" if labelled else ""
             tokens.border_title = Content(clean(title, newlines=False))
@@ -128,6 +137,7 @@ class RowPane(Vertical):
         if focused and not self.view.has_focus:
             self.view.focus()
         self.query_one("#row-head", Static).update(self._head(), layout=False)
+        self.query_one(GroupView).show(look.group if look is not None else (), look.row if look is not None else -1)
         problems, said = self.query_one("#row-problems", Static), self._problems()
         if said != problems.content:
             problems.display = bool(said)
@@ -174,11 +184,14 @@ class RowPane(Vertical):
             self.post_message(self.Left())
 
     def action_walk(self, step: int) -> None:
-        """Another sample of the row, or another packed row."""
+        """Another sample of the row, answer of its group, or packed row."""
         if self.look is None:
             return
         if self.look.mode == "packed":
             self.post_message(self.Turned(step))
+        elif self.look.group:
+            rows = [each.row for each in self.look.group]
+            self.post_message(self.Beside(rows[(rows.index(self.look.row) + step) % len(rows)]))
         elif 0 <= self.sample + step < len(self.look.sheets):
             self.sample += step
             self._draw()

@@ -5,7 +5,7 @@ import pytest
 
 from engine.errors import CheckpointError, DataError, EngineError, ProfileError, UserError
 from engine.runs.folder import create_run
-from minimind_tui.core.choice import DATA, FROM, NAME, SETTINGS, TOKENIZER, Choice, advice, field_of
+from minimind_tui.core.choice import DATA, FROM, NAME, SETTINGS, TOKENIZER, Choice, advice, field_of, split_references
 
 
 def test_the_command_line_of_a_choice() -> None:
@@ -37,6 +37,8 @@ def test_what_is_refused_names_its_field(home: Path) -> None:
         Choice("tiny/tokenizer", assignments=("vocab_size",)): SETTINGS,
         Choice("tiny/tokenizer", assignments=("vocab_size=-1",)): SETTINGS,
         Choice("tiny/pretrain", start_from="nobody"): FROM,
+        Choice("starter/distill", assignments=("seed=1", "teacher=nobody")): "teacher",
+        Choice("starter/ppo", assignments=("critic_from=nobody",)): "critic_from",
     }
     assert {choice: field_of(_refusal(choice)) for choice in cases} == cases
     assert "pair" in _refusal(Choice("tiny/tokenizer", data=str(pairs))).what
@@ -49,10 +51,19 @@ def test_hints_speak_of_fields() -> None:
         "make one: engine train starter/pretrain": "start a run of profile starter/pretrain first",
         "--set max_seq_len=64": "write max_seq_len=64 under settings",
         "write --set name=value": "write name=value under settings",
+        "add --set teacher=RUN": "name one under teacher",
+        "add --from RUN: sft or reason": "name one under start from: sft or reason",
     }
     assert {hint: advice(EngineError("x", hint=hint)) for hint in hints} == hints
     long = "add --tokenizer DIR (engine tokenizer train makes one), or --from a checkpoint, which brings its own"
     assert "--" not in advice(UserError("no tokenizer is named", where="tokenizer", hint=long))
+
+
+def test_models_are_told_from_other_settings() -> None:
+    named, others = split_references(["seed=7", "teacher = big@best", "reward_model=judge", "rewards={ model = 1.0 }"])
+    assert named == {"teacher": "big@best", "reward_model": "judge"}
+    assert others == ["seed=7", "rewards={ model = 1.0 }"]
+    assert field_of(UserError("no teacher is named", where="teacher")) == "teacher"
 
 
 def test_kinds_of_errors_lead_to_fields_where_no_place_does() -> None:

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,11 +57,10 @@ def gathered(hits: Iterable[tuple[Sequence[int], float]]) -> list[int]:
 def test_a_reading_follows_the_shape_and_the_registry(tmp_path: Path) -> None:
     wanted = first_reading(tmp_path / "x.jsonl", "conversation", Reading("", max_seq_len=512))
     assert wanted.stage == "sft" and wanted.settings().train_on == "assistant"
-    other = wanted.next_stage()
-    assert other.stage == "mid-train" and other.settings().train_on == "all"
-    assert other.next_stage().stage == "sft"
+    assert replace(wanted, stage="mid-train").settings().train_on == "all"
+    assert replace(wanted, stage="reason").settings().tag_weight == 10.0
     assert first_reading(tmp_path / "x.jsonl", "text", wanted).stage == "pretrain"
-    assert first_reading(tmp_path / "x.jsonl", "pair", wanted).title == "pairs"
+    assert first_reading(tmp_path / "x.jsonl", "pair", wanted).title == "dpo"
     assert check_length(" 0 ") == 0 and check_length("64") == 64
     for text in ("3", "many", "-1", ""):
         with pytest.raises(UserError):

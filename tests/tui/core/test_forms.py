@@ -24,6 +24,15 @@ def test_what_is_typed_is_checked_and_kept() -> None:
     assert not draft.changed("learning_rate") and draft.origin("learning_rate") == "profile cpu/sft"
 
 
+def test_weights_by_name_are_typed_as_a_table() -> None:
+    draft = _draft("starter/grpo")
+    assert draft.enter("rewards", "{ answer = 1, tags = -0.5 }") == ""
+    assert draft.value("rewards") == {"answer": 1.0, "tags": -0.5} and draft.changed("rewards")
+    assert draft.enter("rewards", "{ answer = x }") and draft.enter("rewards", "{ nosuch = 1.0 }")
+    assert draft.value("rewards") == {"answer": 1.0, "tags": -0.5}
+    assert range_text(draft.stage.settings["rewards"]) == "{ name = 1.0 }"
+
+
 def test_editing_can_be_cancelled_and_undone() -> None:
     draft = _draft()
     draft.enter("epochs", "7")

@@ -116,3 +116,19 @@ def test_leading_metrics_are_those_that_validation_measures() -> None:
     history.feed([Step(time=130, step=11, epoch=1, tokens=1, metrics={"tokens_per_second": 5.0, "grad_norm": 1.0}),
                   Evaluated(time=131, step=11, metrics={"val_loss": 4.2, "val_perplexity": 60.0})])  # fmt: skip
     assert [metric.name for metric in history.leading()] == ["loss", "val_loss", "val_perplexity"]
+
+
+def test_what_the_registry_does_not_list_stands_with_its_kin() -> None:
+    history = RunHistory()
+    history.feed([RunStarted(time=1, stage="grpo", total_steps=1, parameters=1, trainable_parameters=1, device="cpu",
+                             dtype="float32", threads=1)])  # fmt: skip
+    metrics = dict.fromkeys(("loss_scale", "reward_answer", "expert_load_1", "val_entropy", "entropy", "loss",
+                             "expert_load_max", "reward_std", "reward", "odd"), 1.0)  # fmt: skip
+    history.feed([Step(time=2, step=1, epoch=1, tokens=1, metrics=metrics)])
+    assert [metric.name for metric in history.metrics()] == [
+        "reward", "reward_answer", "loss", "loss_scale", "entropy", "reward_std", "expert_load_max", "expert_load_1",
+        "val_entropy", "odd"]  # fmt: skip
+    found = {metric.name: metric for metric in history.metrics()}
+    assert found["reward_answer"].title == "reward answer" and found["expert_load_1"].title == "expert load 1"
+    held_out = found["val_entropy"]
+    assert (held_out.title, held_out.unit) == ("validation entropy", "nats a token")

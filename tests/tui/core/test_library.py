@@ -83,12 +83,21 @@ def test_the_ladder_says_what_comes_next(home: Path) -> None:
     make_run("one", stage="tokenizer")
     advice = {rung.stage.name: rung.advice for rung in ladder(library.runs())}
     assert (advice["tokenizer"], advice["pretrain"]) == ("", "next")
-    assert advice["sft"].startswith("after ")
+    assert (advice["sft"], advice["reason"], advice["spo"]) == ("after pretrain", "after sft", "after sft")
     make_run("two", stage="pretrain")
     rungs = {rung.stage.name: rung for rung in ladder(library.runs())}
     assert rungs["sft"].advice == "next"
     assert rungs["mid-train"].advice == "possible"
     assert rungs["pretrain"].newest is not None and rungs["pretrain"].newest.name == "two"
+
+
+def test_the_ladder_is_climbed_rung_by_rung() -> None:
+    done, climbed = set[str](), list[str]()
+    while (stage := next_stage(done)) is not None:
+        climbed.append(stage.name)
+        done.add(stage.name)
+    optional = ["mid-train"]  # fine-tuning can do without
+    assert [*climbed[:2], *optional, *climbed[2:]] == [*STAGES]
 
 
 def test_next_stage_comes_to_an_end() -> None:

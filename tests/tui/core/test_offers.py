@@ -25,6 +25,17 @@ def test_data_that_the_stage_can_read() -> None:
     assert not any("eval" in name for name in data)
 
 
+def test_data_of_the_shape_that_a_stage_reads_first_stands_first() -> None:
+    assert Offers([]).of("data", STAGES["ppo"])[0] == "starter:rlaif.jsonl"
+
+
+def test_other_models_that_a_run_needs_are_checkpoints_the_advised_stage_s_first() -> None:
+    offers = Offers([*_RUNS, _run("judge", "reward", (4,))])
+    assert offers.of("reward_model", STAGES["grpo"])[0] == "judge"
+    assert offers.of("critic_from", STAGES["ppo"])[0] == "judge"
+    assert offers.of("teacher", STAGES["distill"]) == ["talks", "talks@best", "reads", "judge"]
+
+
 def test_every_checkpoint_of_a_run() -> None:
     assert checkpoints(_RUNS[0]) == ["talks", "talks@best", "talks@9", "talks@5"]
     assert checkpoints(_RUNS[2]) == ["empty"]
