@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from engine.errors import CheckpointError
-from engine.model.adapters import read_adapter, refill_adapter, save_adapter
+from engine.model.adapters import check_base, read_adapter, refill_adapter, save_adapter
 from engine.model.attention import Attention
+from engine.model.fingerprint import fingerprint
 from engine.model.hf_config import ARCHITECTURES, read_config, read_json, write_config
 from engine.model.lora import adapted, adapters
 from engine.model.transformer import Transformer
@@ -71,7 +72,7 @@ def save_scalar_model(folder: Path, model: ScalarModel, *, pad_token_id: int | N
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     if adapted(model.transformer):
         (folder / _ADAPTER).mkdir()
-        save_adapter(folder / _ADAPTER, model.transformer, "", "0" * 32)
+        save_adapter(folder / _ADAPTER, model.transformer, "", fingerprint(model.transformer))
 
 
 def load_scalar_model(folder: Path, dtype: torch.dtype = torch.float32) -> ScalarModel:
@@ -110,7 +111,9 @@ def restore_scalar_model(model: ScalarModel, folder: Path) -> None:
     """
     saved = load_scalar_model(folder)
     if adapted(model.transformer):
-        refill_adapter(model.transformer, read_adapter(folder / _ADAPTER))
+        adapter = read_adapter(folder / _ADAPTER)
+        check_base(adapter, model.transformer, "this run's start")
+        refill_adapter(model.transformer, adapter)
         model.score.load_state_dict(saved.score.state_dict())
     else:
         model.load_state_dict(saved.state_dict())

@@ -51,6 +51,7 @@ class ModelStage:
     """
 
     steps_per_round = 1
+    measures_start = False
     best_metric = "val_loss"
 
     def __init__(self, context: StageContext) -> None:
@@ -200,10 +201,13 @@ class ModelStage:
         """The checkpoint that the run started from: the base under the adapter, or a frozen copy beside the model."""
         if adapted(self.model):
             return Reference(self.model)
-        # the run may stretch positions: the reference reads them as the policy does
-        frozen = Transformer(replace(self.model.config, dropout=0.0)).requires_grad_(False)
-        frozen.load_state_dict(self.frozen("start").state_dict())
-        return Reference(frozen.to(self.device.torch_device).eval())
+        return Reference(self.start_model().requires_grad_(False).to(self.device.torch_device).eval())
+
+    def start_model(self) -> Transformer:
+        """The checkpoint that the run started from, in float32; its positions are stretched as the run's are."""
+        model = Transformer(replace(self.model.config, dropout=0.0))
+        model.load_state_dict(self.frozen("start").state_dict())
+        return model
 
     # Validation
 

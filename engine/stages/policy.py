@@ -41,6 +41,7 @@ class PolicyStage(ModelStage):
         needs_reference: Whether a reference is kept even where it costs nothing to leave it.
     """
 
+    measures_start = True
     best_metric = "val_reward"
 
     def __init__(

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from engine.errors import UserError
 from engine.model.heads import ScalarModel, is_scalar_model, load_scalar_model, restore_scalar_model, save_scalar_model
-from engine.model.loading import load_model
-from engine.model.lora import LoraConfig, adapted, adapters, attach, merge
+from engine.model.lora import LoraConfig, adapted, adapters, attach
 from engine.objectives.advantage import generalised_advantages, whitened
 from engine.objectives.divergence import kl_estimate
 from engine.objectives.policy import PolicyLoss, aggregate, aggregated_count, value_losses
@@ -67,9 +66,7 @@ class Ppo(PolicyStage):
         if kept.is_dir() and is_scalar_model(kept):
             critic = load_scalar_model(kept)
         else:
-            trunk = load_model(kept if kept.is_dir() else self.context.run.companion("start"))
-            merge(trunk)
-            critic = ScalarModel(trunk)
+            critic = ScalarModel(self.frozen("critic").requires_grad_(True) if kept.is_dir() else self.start_model())
         critic.transformer.gradient_checkpointing = self.model.gradient_checkpointing
         if adapted(self.model):
             config = next(iter(adapters(self.model).values())).config

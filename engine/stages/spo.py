@@ -101,7 +101,8 @@ class Spo(PolicyStage):
             for batch in batches:
                 self._remember(batch)
 
-        return [batches] * self.steps_per_round, settle
+        # all went as expected: there is nothing to learn from
+        return [batches if any(advantages) else []] * self.steps_per_round, settle
 
     def _begin(self) -> None:
         """Trackers from the first answers to every prompt of the pool."""

@@ -124,7 +124,8 @@ class Loop:
     def _do_what_is_due(self) -> None:
         state, settings = self.state, self._settings
         last = state.round == self.stage.rounds
-        if (last or self._due(settings.eval_interval)) and state.evaluated_at != state.step:
+        first = state.step == 0 and self.stage.measures_start and settings.eval_interval > 0
+        if (first or last or self._due(settings.eval_interval)) and state.evaluated_at != state.step:
             self._evaluate()
         if self._due(settings.save_interval) and self._saved_at != state.step and not state.non_finite:
             self._save()

@@ -86,6 +86,8 @@ class Stage(Protocol):
     """By module: its learning rate in times of the run's; 1 where it is not named."""
     rounds: int
     steps_per_round: int
+    measures_start: bool
+    """Whether the model is evaluated before its first step too, unless evaluations are left for the end."""
     best_metric: str
     """The metric of an evaluation by which the best checkpoint is chosen. The registry's table of metrics says whether
     higher is better."""

@@ -211,10 +211,10 @@ def test_right_answers_and_passes_are_counted(world: World) -> None:
 
 
 def test_the_guard_is_measured(world: World) -> None:
-    """The loss of conversations, as fine-tuning measures it, at every evaluation."""
+    """The loss of conversations, as fine-tuning measures it, before the first step and at every evaluation."""
     run = world.trained("grpo", guard_data=str(world.talks), guard_rows=10, eval_interval=4)
     found = [event.metrics["guard_loss"] for event in run.history() if isinstance(event, Evaluated)]
-    assert len(found) == 2 and all(4 < loss < 6 for loss in found)
+    assert len(found) == 3 and all(4 < loss < 6 for loss in found)
     sft = assemble(world.begun("sft", "check", start_from="start", max_rows=10, max_seq_len=256, val_fraction=0.0))
     sft.stage.model.load_state_dict(assemble(world.begun("sft", "same", start_from="grpo")).stage.model.state_dict())
     sft.stage.held_out = np.arange(len(sft.stage.store))
