@@ -1,6 +1,7 @@
 """Preference pairs: which side a checkpoint prefers."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,16 @@ import torch
 from numpy.typing import NDArray
 
 from engine.errors import DataError, UserError
-from engine.evaluation.reward_scores import RewardScorer
 from engine.evaluation.scores import Scorer
 from engine.model.heads import is_scalar_model
 from engine.objectives.preference import calibration_error
+from engine.rewards.scorer import ForeignScorer, load_scorer
 from engine.text.batching import Batch, fill_batches
 from engine.text.cache import CacheRequest, load_samples
 from engine.text.encode import EncodeSettings
+from engine.text.records import Record, open_records
 from engine.text.store import SampleStore
+from engine.text.template import TemplateFailure
 from engine.text.tokenizer import Tokenizer
 
 Values = NDArray[np.float64]
@@ -69,6 +72,7 @@ def evaluate_pairs(
         CheckpointError: A checkpoint cannot be read, or the two have different tokenizers.
         DataError: There is no pair to compare, or no chat template.
         UserError: `max_seq_len` is more than a checkpoint reads, or a reward model stands beside a reference.
+            A reward model of a family that is not built here takes no `max_seq_len`.
     """
 
     def load(tokenizer: Tokenizer, limit: int) -> tuple[SampleStore, dict[str, int]]:
@@ -80,16 +84,21 @@ def evaluate_pairs(
         request = CacheRequest(data, folder, settings, {}, max_rows, ("pair",))
         store = load_samples(request, tokenizer, lambda done: tell("encoding", done))
         if not len(store):
-            raise DataError("no pair has two answers to compare", where=str(data), hint="engine data audit says why")
+            raise _nothing_to_compare(data)
         rows, pairs = store.meta["usable"] + len(store.meta["quarantined"]), len(store) // 2
         return store, {"pairs": pairs, "not_scored": rows - pairs}
 
     if is_scalar_model(folder):
         if reference:
             raise UserError("a reward model's scores need no reference", where=str(folder), hint="leave it out")
-        judge = RewardScorer(folder, device)
-        store, counts = load(judge.tokenizer, judge.max_length)
-        margins = _margins(_score(judge.scores, store, lambda done: tell("pairs", done)))
+        judge = load_scorer(folder, torch.device(device))
+        if isinstance(judge, ForeignScorer):
+            if max_seq_len:
+                raise UserError("this reward model reads whole conversations: leave max_seq_len out", where=str(folder))
+            margins, counts = _foreign_margins(judge, data, max_rows, lambda done: tell("pairs", done))
+        else:
+            store, counts = load(judge.tokenizer, judge.max_length)
+            margins = _margins(_score(judge.scores, store, lambda done: tell("pairs", done)))
         return counts | {
             "pair_accuracy": preferred_share(margins),
             "margin": float(margins.mean()),
@@ -108,6 +117,32 @@ def evaluate_pairs(
         margins = beta * _margins(sums - _score(baseline.sums, store, lambda done: tell("reference", done)))
         found |= {"implicit_accuracy": preferred_share(margins), "implicit_margin": float(margins.mean()), "beta": beta}
     return found
+
+
+def _foreign_margins(
+    judge: ForeignScorer, data: Path, max_rows: int, progress: Callable[[float], None]
+) -> tuple[Values, dict[str, int]]:
+    """Chosen less rejected score of each pair, shape (pairs,), by messages, and how many there are."""
+    progress(0.0)
+    rows = list(open_records(data, max_rows=max_rows or None))
+    margins: list[float] = []
+    for done, row in enumerate(rows, 1):
+        if isinstance(row, Record) and _has_two_answers(row):
+            with suppress(TemplateFailure):
+                margins.append(judge.score(row.messages) - judge.score(row.rejected))
+        progress(done / len(rows))
+    if not margins:
+        raise _nothing_to_compare(data)
+    return np.array(margins), {"pairs": len(margins), "not_scored": len(rows) - len(margins)}
+
+
+def _has_two_answers(record: Record) -> bool:
+    answered = all(side and side[-1].role == "assistant" for side in (record.messages, record.rejected))
+    return record.shape == "pair" and answered and record.messages != record.rejected
+
+
+def _nothing_to_compare(data: Path) -> DataError:
+    return DataError("no pair has two answers to compare", where=str(data), hint="engine data audit says why")
 
 
 def _margins(scores: Values) -> Values:

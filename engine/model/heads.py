@@ -22,6 +22,7 @@ from engine.model.weights import build, read_tensors
 
 _HEAD = "score.weight"
 _ADAPTER = "adapter"
+_SCORE_AT, _END_OF_TURN = "minimind_score_at", "end_of_turn"
 
 
 class ScalarModel(nn.Module):
@@ -43,15 +44,19 @@ class ScalarModel(nn.Module):
         with torch.no_grad():
             self.score.weight.zero_() if score is None else self.score.weight.copy_(score)
 
-    def forward(self, tokens: Tensor, positions: Tensor, attention: Attention) -> Tensor:
+    def forward(
+        self, tokens: Tensor, positions: Tensor, attention: Attention, routers: list[Tensor] | None = None
+    ) -> Tensor:
         """A value for each token of a flat batch, float32 [N]; see `Transformer.forward`."""
-        hidden = self.transformer(tokens, positions, attention)
+        hidden = self.transformer(tokens, positions, attention, routers)
         return cast(Tensor, self.score(hidden)[:, 0].float())
 
 
 def save_scalar_model(folder: Path, model: ScalarModel, *, pad_token_id: int | None, **ids: Any) -> None:
     """Writes a sequence classifier with one label: transformers loads it as it is.
 
+    A score is learnt and read at the end-of-turn token, and config.json says so (`minimind_score_at`). transformers
+    reads the last token of a row: end the text there, without the line break that ChatML's template puts after it.
     An adapter is merged into what is written, and kept beside it for going on with it.
 
     Args:
@@ -65,7 +70,7 @@ def save_scalar_model(folder: Path, model: ScalarModel, *, pad_token_id: int | N
     write_config(folder, config, pad_token_id=pad_token_id, **ids, dtype="float32")
     raw = read_json(folder / "config.json")
     raw["architectures"] = [ARCHITECTURES[config.family].replace("ForCausalLM", "ForSequenceClassification")]
-    raw |= {"id2label": {"0": "score"}, "label2id": {"score": 0}}
+    raw |= {"id2label": {"0": "score"}, "label2id": {"score": 0}, _SCORE_AT: _END_OF_TURN}
     (folder / "config.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
     tensors = _merged(model.transformer) | {_HEAD: model.score.weight.detach()}
     tensors = {name: tensor.to("cpu", torch.float32).contiguous() for name, tensor in tensors.items()}
@@ -101,6 +106,14 @@ def is_scalar_model(folder: Path) -> bool:
     """Whether a folder holds a sequence classifier."""
     kinds = read_json(folder / "config.json").get("architectures") or []
     return any(str(kind).endswith("ForSequenceClassification") for kind in kinds)
+
+
+def scores_end_of_turn(folder: Path) -> bool:
+    """Whether a classifier's score stands at the end-of-turn token, as `save_scalar_model` says of what it writes.
+
+    Others learnt theirs at the last token of what their chat template renders, be it a line break.
+    """
+    return read_json(folder / "config.json").get(_SCORE_AT) == _END_OF_TURN
 
 
 def restore_scalar_model(model: ScalarModel, folder: Path) -> None:

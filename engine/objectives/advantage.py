@@ -7,6 +7,8 @@ from statistics import fmean
 
 from torch import Tensor
 
+_LEAST_VARIANCE = 1e-8
+"""What is added to a variance that is divided by: a deviation of 1e-4."""
 SAMPLE_EPSILON = 1e-4
 """What TRL adds to the sample standard deviation."""
 
@@ -61,7 +63,7 @@ def generalised_advantages(
 
 
 def whitened(values: Tensor, count: float, total: float, squares: float) -> Tensor:
-    """Values moved to mean 0 and standard deviation 1.
+    """Values moved to mean 0 and standard deviation 1; what hardly differs is not blown up.
 
     Args:
         values: Any shape.
@@ -71,7 +73,7 @@ def whitened(values: Tensor, count: float, total: float, squares: float) -> Tens
     """
     mean = total / max(count, 1.0)
     variance = max(squares / max(count, 1.0) - mean**2, 0.0)
-    found: Tensor = (values - mean) / (variance**0.5 + 1e-8)
+    found: Tensor = (values - mean) / math.sqrt(variance + _LEAST_VARIANCE)
     return found
 
 

@@ -17,10 +17,21 @@ def kl_estimate(log_ratio: Tensor, estimator: str) -> Tensor:
     Args:
         log_ratio: log(policy / other) of the tokens.
         estimator: `k1`: log_ratio, unbiased, may be negative. `k3`: exp(−log_ratio) − 1 + log_ratio, unbiased, never
-            negative, of lower variance where the two are close. As a loss only k3 has a gradient that pulls policies
-            together, that of KL(other ‖ policy): k1's is 0 on average.
+            negative, of lower variance where the two are close.
     """
     return log_ratio if estimator == "k1" else torch.expm1(-log_ratio) + log_ratio
+
+
+def kl_loss(log_ratio: Tensor, estimator: str) -> Tensor:
+    """`kl_estimate` as a term of a loss, with a gradient that pulls the policies together.
+
+    k3 has one of its own, on average that of KL(other ‖ policy). k1's is 0 on average; here it has that of
+    ½·log_ratio², which is on average that of KL(policy ‖ other).
+    """
+    if estimator == "k1":
+        half_square = 0.5 * log_ratio**2
+        return half_square + (log_ratio - half_square).detach()
+    return kl_estimate(log_ratio, estimator)
 
 
 class Teacher:

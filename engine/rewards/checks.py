@@ -8,6 +8,8 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+from engine.text.shapes import closing_answer
+
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 """What marks thoughts and answer, in the order in which they stand."""
 
@@ -31,16 +33,16 @@ def final_answer(said: str) -> str:
     """The answer in what was said, without white space at its ends.
 
     What stands in the last `<answer>…</answer>`, else what follows the last `</think>`, else the whole text; empty
-    where the text has tags but neither of these.
+    where the text has tags but neither of these. Of this, what follows `####` where the last line begins with it.
     """
     end = said.rfind("</answer>")
     start = said.rfind("<answer>", 0, end) if end >= 0 else -1
     if start >= 0:
-        return said[start + len("<answer>") : end].strip()
+        return closing_answer(said[start + len("<answer>") : end].strip())
     _, thought, after = said.rpartition("</think>")
     if not thought and any(tag in said for tag in TAGS):
         return ""
-    return after.strip()
+    return closing_answer(after.strip())
 
 
 def is_well_formed(text: str) -> bool:
@@ -62,7 +64,7 @@ def is_correct(said: str, answer: str, check: str | None, extra: Mapping[str, An
 
     Args:
         said: All that the model said, tags included.
-        answer: The expected answer.
+        answer: The expected answer, or a solution that ends with it as GSM8K's do.
         check: `exact`: the final answer equals it. `number`: the final answer is a number of the same value (thousands
             separators, full-width digits, zeros at the ends and a full stop aside); where no `<answer>` marks it, the
             last number that follows the thoughts counts. `reasoning_gym`: the score of that package. None: exact, or
@@ -75,7 +77,7 @@ def is_correct(said: str, answer: str, check: str | None, extra: Mapping[str, An
     """
     if check == "reasoning_gym" and (scorer := _gym_scorer(extra)):
         return min(max(float(scorer(final_answer(said))), 0.0), 1.0)
-    given, expected = final_answer(said), answer.strip()
+    given, expected = final_answer(said), closing_answer(answer.strip())
     if given == expected:
         return 1.0
     value = _number(expected)

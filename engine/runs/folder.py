@@ -84,7 +84,7 @@ class RunFolder:
         return self.path / "rollouts.jsonl"
 
     def companion(self, name: str) -> Path:
-        """A model that the run needs besides the one it trains: `start` (its reference or base), `teacher`, …"""
+        """What the run needs besides the model it trains: `start` (its reference or base), `teacher`, …"""
         return self.path / "companions" / name
 
     def checkpoint_steps(self) -> list[int]:

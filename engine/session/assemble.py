@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from engine.model.heads import is_scalar_model, load_scalar_model
-from engine.model.loading import is_adapter, load_model
+from engine.model.loading import load_model
 from engine.model.lora import LoraConfig, attach, merge
 from engine.model.transformer import Transformer
 from engine.randomness import derive_seed
@@ -34,7 +34,7 @@ def build_model(run: RunFolder, settings: Settings, saved: Path | None = None) -
     """
     shape, lora = settings.model, settings.part(LoraSettings)
     kept = run.companion("start")
-    whole = saved if saved and not is_adapter(saved) else None
+    whole = None if lora.lora_rank else saved  # an adapter is put on what the run started from, and nothing else
     start = whole or (kept if kept.is_dir() else Path(settings.data.start_from) if settings.data.start_from else None)
     if start:
         loaded = _start_model(start, settings)
@@ -58,7 +58,9 @@ def build_model(run: RunFolder, settings: Settings, saved: Path | None = None) -
 
 
 def _start_model(start: Path, settings: Settings) -> Transformer:
-    """A checkpoint's language model; of a reward model, which only such a stage can go on from, the blocks."""
+    """A checkpoint's language model; of a reward model, which only such a stage can go on from, the blocks: the
+    stage itself takes the head.
+    """
     if settings.stage.name == "reward" and is_scalar_model(start):
         return load_scalar_model(start).transformer
     model = load_model(start)

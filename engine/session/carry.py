@@ -25,8 +25,9 @@ from engine.runs.folder import (
 )
 from engine.session.assemble import build_model, compile_model, encode_settings, implementation, load_data
 from engine.session.decide import decide, unmet
-from engine.session.environment import check_disk, check_environment, environment_of, tokenizer_fingerprint
-from engine.session.keep import keep
+from engine.session.disk import check_disk
+from engine.session.environment import check_environment, environment_of, tokenizer_fingerprint
+from engine.session.keep import keep, kept_settings
 from engine.session.report import Listener, Reporter, explained
 from engine.session.request import TrainRequest, requested
 from engine.settings.places import runs_folder
@@ -61,6 +62,7 @@ def begin(request: TrainRequest) -> RunFolder:
         if "data" in settings.sections:
             shutil.copytree(settings.data.tokenizer, run.tokenizer, ignore=_only_tokenizer)
             environment["tokenizer_fingerprint"] = tokenizer_fingerprint(run)
+            check_disk(run, settings)
             keep(run, settings)
         run.environment.write_text(json.dumps(environment, indent=1, ensure_ascii=False), encoding="utf-8")
         resolved = {"profile": profile.name, "unmet": unmet(asked, settings), **settings.to_json()}
@@ -94,7 +96,7 @@ def carry_out(
             refused leaves the run as it was.
     """
     resolved = run.read_json(run.resolved)
-    settings = Settings.from_json(resolved)
+    settings = kept_settings(run, Settings.from_json(resolved))
     interrupt = interrupt or threading.Event()
     inbox = Inbox(run.control, interrupt, fresh=not resume)  # before the lock shows that someone listens
     with run.lock():
@@ -208,8 +210,11 @@ def _train_model(run: RunFolder, settings: Settings, emit: Reporter, inbox: Inbo
     model.gradient_checkpointing = training.gradient_checkpointing
     precision = Precision(training.dtype, device)
     encoder = Encoder(tokenizer, encode_settings(settings))
-    context = StageContext(settings, model, store, encoder, device, precision, inbox, run, emit.warn)
-    stage = implementation(settings.stage)(context)
+    context = StageContext(settings, model, store, encoder, device, precision, inbox, run, emit.warn, emit.progress)
+    try:
+        stage = implementation(settings.stage)(context)
+    except StopNow as error:
+        raise Interrupted("interrupted before the first step; nothing was trained", where=f"run {run.name}") from error
     tokens = training.batch_size * settings.data.max_seq_len
     peak = matrix_flops_per_second(model.config, tokens, precision.dtype, device)
     if training.compile:

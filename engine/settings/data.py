@@ -4,7 +4,7 @@ from engine.settings.fields import Section, setting
 
 
 class DataSettings(Section):
-    """Files, lengths, the split and the augmentations, for every stage that trains a model."""
+    """Files, lengths and the split, for every stage that trains a model."""
 
     data: str = setting(
         "",
@@ -50,6 +50,11 @@ class DataSettings(Section):
         low="0: no validation loss, learning by heart goes unseen.",
         start="0.02",
     )  # fmt: skip
+
+
+class ConversationSettings(DataSettings):
+    """Conversations whose answers are learnt, with MiniMind's augmentations."""
+
     system_prompt_ratio: float = setting(
         0.0, ge=0, le=1, unit="share of rows",
         controls="Puts a random system prompt before this share of the conversations that have none (MiniMind: 0.2).",
@@ -66,7 +71,7 @@ class DataSettings(Section):
     )  # fmt: skip
 
 
-class DocumentSettings(DataSettings):
+class DocumentSettings(ConversationSettings):
     """Documents that are learnt token by token."""
 
     packing: bool = setting(

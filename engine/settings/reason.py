@@ -9,7 +9,7 @@ class ReasonSettings(Section):
     """Weights on the tags that frame thoughts and answers."""
 
     tag_weight: float = setting(
-        10.0, ge=0, le=1000,
+        10.0, gt=0, le=1000,
         controls="The loss weight of <think>, </think>, <answer> and </answer> in the assistant's words.",
         high="The tags are learnt at the expense of what stands between them.",
         low="1: as any other token; a small model forgets to close them.",

@@ -6,7 +6,7 @@ from functools import cached_property
 from types import MappingProxyType
 
 from engine.errors import ProfileError
-from engine.settings.data import DataSettings, DocumentSettings
+from engine.settings.data import ConversationSettings, DataSettings, DocumentSettings
 from engine.settings.distill import DistillSettings
 from engine.settings.fields import Section, SettingInfo, describe_section
 from engine.settings.lora import LoraSettings, LoraStageSettings
@@ -65,8 +65,9 @@ class StageInfo:
 _MODEL: dict[str, type[Section]] = {"model": ModelSettings}
 _TRAINING: dict[str, type[Section]] = {"training": TrainingSettings, "lora": LoraSettings}
 _DOCUMENTS: dict[str, type[Section]] = {**_MODEL, "data": DocumentSettings, **_TRAINING}
-_ROWS: dict[str, type[Section]] = {**_MODEL, "data": DataSettings, **_TRAINING}
-_ANSWERS: dict[str, type[Section]] = {**_ROWS, "rollout": RolloutSettings, "reward": RewardSettings}
+_ROWS: dict[str, type[Section]] = {**_MODEL, "data": ConversationSettings, **_TRAINING}
+_PROMPTS: dict[str, type[Section]] = {**_MODEL, "data": DataSettings, **_TRAINING}
+_ANSWERS: dict[str, type[Section]] = {**_PROMPTS, "rollout": RolloutSettings, "reward": RewardSettings}
 
 _COMMON_METRICS = (
     Metric("learning_rate", "learning rate"),
@@ -108,7 +109,9 @@ _DPO_METRICS = (
     *_PAIR_METRICS,
     Metric("chosen_reward", "reward of chosen"),
     Metric("rejected_reward", "reward of rejected"),
-    Metric("kl", "divergence from the reference", "nats a token", -1),
+    Metric("chosen_log_ratio", "log-ratio of chosen", "nats a token"),
+    Metric("rejected_log_ratio", "log-ratio of rejected", "nats a token"),
+    Metric("val_kl_reference", "divergence from the reference", "nats a token", -1),
     Metric("sft", "loss of chosen", "nats a token", -1),
     *_COMMON_METRICS,
 )

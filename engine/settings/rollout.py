@@ -73,7 +73,7 @@ class KlSettings(Section):
     kl_estimator: Literal["k3", "k1"] = setting(
         "k3",
         controls="How the divergence is estimated from sampled tokens: k3 is never negative, k1 is the log ratio.",
-        high="k1 as a loss has no gradient on average; it belongs into the reward.",
+        high="k1: single tokens may be rewarded for drifting; as a loss it has the gradient of half its square.",
         low="k3 in the reward punishes twice what is rare.",
         start="k3",
     )  # fmt: skip

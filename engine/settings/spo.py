@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import model_validator
+
 from engine.settings.fields import setting
 from engine.settings.rollout import RatioSettings
 
@@ -65,3 +67,9 @@ class SpoSettings(RatioSettings):
         low="reinforce: only for one update a rollout.",
         start="dapo",
     )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "SpoSettings":
+        if self.rho_min > self.rho_max:
+            raise ValueError(f"rho_min ({self.rho_min}) is above rho_max ({self.rho_max})")
+        return self

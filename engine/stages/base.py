@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -25,6 +25,7 @@ from engine.model.moe import load_balancing, router_figures
 from engine.model.transformer import Transformer
 from engine.objectives.cross_entropy import linear_cross_entropy
 from engine.stages.context import StageContext
+from engine.stages.experts import ExpertUse
 from engine.text.batching import Batch, Indices, fill_batches, split_rows
 from engine.text.messages import Message
 from engine.text.store import token_byte_lengths
@@ -35,8 +36,6 @@ from engine.training.validate import held_out_loss
 
 _SAMPLES = 3
 _PROMPT_TOKENS = 16
-_NAMED = 8
-"""So many experts have a figure of their own."""
 
 
 class ModelStage:
@@ -52,6 +51,8 @@ class ModelStage:
 
     steps_per_round = 1
     measures_start = False
+    together = 1
+    """Samples that are one row: 2 of a pair."""
     best_metric = "val_loss"
 
     def __init__(self, context: StageContext) -> None:
@@ -64,35 +65,33 @@ class ModelStage:
         keys = context.store.columns["keys"]
         self.train_rows, held_out = split_rows(keys, data.val_fraction)
         if training.eval_rows:
-            held_out = np.sort(held_out[np.argsort(keys[held_out], kind="stable")[: training.eval_rows]])
+            nearest = np.argsort(keys[held_out], kind="stable")
+            held_out = np.sort(held_out[nearest[: self.together * training.eval_rows]])
         self.held_out: Indices = held_out
         self._byte_lengths = token_byte_lengths(context.encoder.tokenizer)
         self._base_fingerprint = fingerprint(context.model) if adapted(context.model) else ""
         self._figures: dict[str, list[float]] = {}
+        self._experts = ExpertUse()
 
     # The forward pass
 
     def hidden(self, moved: DeviceBatch) -> tuple[Tensor, dict[str, Term]]:
         """The final hidden states [tokens, width], and the load-balancing term of a model with experts."""
+        return self.routed(self.model, moved)
+
+    def routed(self, module: nn.Module, moved: DeviceBatch, term: str = "balance") -> tuple[Tensor, dict[str, Term]]:
+        """What a module with the model's blocks makes of a batch; with experts, how evenly it used them as a term."""
         config = self.model.config
         if not config.num_experts or not torch.is_grad_enabled():
-            return self.model(moved.tokens, moved.positions, moved.attention), {}
+            return module(moved.tokens, moved.positions, moved.attention), {}
         routers: list[Tensor] = []
-        hidden: Tensor = self.model(moved.tokens, moved.positions, moved.attention, routers)
+        found: Tensor = module(moved.tokens, moved.positions, moved.attention, routers)
+        if not routers:  # a critic without experts beside a policy that has some
+            return found, {}
         balance = load_balancing(routers, moved.bounds, config.num_experts_per_tok)
-        self._note_experts(*router_figures(routers, config.num_experts_per_tok), len(moved.tokens))
-        return hidden, {"balance": Term(balance, config.router_aux_loss_coef)}
-
-    def _note_experts(self, loads: Tensor, entropy: Tensor, tokens: int) -> None:
-        """How evenly a micro-batch used the experts: each one's load in times of an even share, all layers together."""
-        shares = loads.double() / loads.sum(dim=-1, keepdim=True) * loads.shape[-1]
-        each = shares.mean(dim=0).tolist()
-        named = {f"expert_load_{number}": share for number, share in enumerate(each)} if len(each) <= _NAMED else {}
-        entropy_a_token = float(entropy.mean()) / tokens
-        self.note(
-            expert_load_max=float(shares.max()), expert_load_min=float(shares.min()), router_entropy=entropy_a_token,
-            **named,
-        )  # fmt: skip
+        if term == "balance":
+            self._experts.count(*router_figures(routers, config.num_experts_per_tok), len(moved.tokens))
+        return found, {term: Term(balance, config.router_aux_loss_coef)}
 
     def cross_entropy(self, moved: DeviceBatch, hidden: Tensor) -> Tensor:
         """The weighted negative log-likelihood of the trained tokens, summed."""
@@ -141,18 +140,19 @@ class ModelStage:
             self._figures.setdefault(name, []).append(value)
 
     def metrics(self) -> dict[str, float]:
-        """The means of what was noted since the last report."""
-        found = {name: fmean(values) for name, values in self._figures.items()}
-        self._figures = {}
+        """The means of what was noted since the last report, and how experts were used."""
+        found = {name: fmean(values) for name, values in self._figures.items()} | self._experts.metrics()
+        self._figures, self._experts = {}, ExpertUse()
         return found
 
     def state(self) -> dict[str, Any]:
         """What was noted and not reported yet; the order of the data is a function of the step."""
-        return {"figures": self._figures}
+        return {"figures": self._figures, "experts": asdict(self._experts)}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Restores it."""
         self._figures = {name: list(values) for name, values in state["figures"].items()}
+        self._experts = ExpertUse(**state["experts"])
 
     # Checkpoints
 

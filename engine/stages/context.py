@@ -27,6 +27,7 @@ class StageContext:
         inbox: Asked by long work whether it may go on.
         run: The run's folder: what the run keeps of other models, and what it writes beside its events.
         warn: Takes the stable name of a warning and what it says.
+        progress: Takes what goes on before the first step, and which share of it is done.
     """
 
     settings: Settings
@@ -38,3 +39,4 @@ class StageContext:
     inbox: Inbox
     run: RunFolder
     warn: Callable[[str, str], None]
+    progress: Callable[[str, float], None]

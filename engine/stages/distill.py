@@ -1,23 +1,18 @@
 """White-box distillation: a student learns a frozen teacher's distributions beside the data."""
 
-import hashlib
-from itertools import pairwise
-
 import numpy as np
 import torch
 
 from engine.errors import UserError
-from engine.model.fingerprint import fingerprint
 from engine.model.transformer import Transformer
 from engine.objectives.divergence import CachedTeacher, Teacher, linear_divergence
 from engine.settings.distill import DistillSettings
-from engine.settings.places import cache_folder
 from engine.stages.context import StageContext
+from engine.stages.precomputed import Precomputed
 from engine.stages.supervised import Supervised
-from engine.text.batching import Batch, make_batch
+from engine.text.batching import Batch
 from engine.text.tokenizer import Tokenizer
 from engine.training.batch import DeviceBatch
-from engine.training.device import DTYPES
 from engine.training.stage import Measures, Term
 
 
@@ -35,10 +30,11 @@ class Distillation(Supervised):
                 hint="take a teacher that was trained with the student's tokenizer",
             )
         self._vocabulary = context.encoder.tokenizer.vocab_size
+        self._top_k = min(self._own.teacher_top_k, self._vocabulary)
         self._teacher: Transformer | None = self.frozen("teacher", self._own.teacher_dtype)
-        if self._own.teacher_top_k:
-            self._places, self._ids, self._log_probs = self._cached(self._teacher)
-            self._teacher = None
+        self._known: Precomputed | None = None
+        if self._top_k:
+            self._known, self._teacher = self._precomputed(self._teacher), None
 
     def measure(self, batch: Batch) -> Measures:
         """Both terms count the sum of the weights."""
@@ -67,13 +63,12 @@ class Distillation(Supervised):
 
     def _distributions(self, batch: Batch, moved: DeviceBatch) -> Teacher | CachedTeacher:
         """What the teacher says of the batch's trained tokens."""
-        if self._teacher is not None:
-            hidden = self._hidden(self._teacher, moved)
-            return Teacher(hidden, self._teacher.head_weight, self._vocabulary)
-        spots = np.concatenate([np.arange(*self._places[sample]) for sample in batch.samples.tolist()])
-        device = moved.tokens.device
-        ids, log_probs = (torch.from_numpy(kept[spots]).to(device) for kept in (self._ids, self._log_probs))
-        return CachedTeacher(ids.long(), log_probs.float(), self._vocabulary)
+        if self._known is not None:
+            ids, log_probs = (kept.to(moved.tokens.device) for kept in self._known.of(batch.samples))
+            return CachedTeacher(ids.long(), log_probs, self._vocabulary)
+        assert self._teacher is not None
+        hidden = self._hidden(self._teacher, moved)
+        return Teacher(hidden, self._teacher.head_weight, self._vocabulary)
 
     @torch.no_grad()
     def _hidden(self, teacher: Transformer, moved: DeviceBatch) -> torch.Tensor:
@@ -83,34 +78,25 @@ class Distillation(Supervised):
         return hidden[moved.sources]
 
     @torch.no_grad()
-    def _cached(self, teacher: Transformer) -> tuple[list[tuple[int, int]], np.ndarray, np.ndarray]:
-        """The teacher's top-k of every trained token: from disk, or by one pass over the data now.
+    def _top(self, teacher: Transformer, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids and log-probabilities of the teacher's most probable tokens, each (trained tokens, k)."""
+        found = []
+        head, chunk = teacher.head_weight[: self._vocabulary], self.settings.training.loss_chunk_size
+        for hidden in torch.split(self._hidden(teacher, self.to_device(batch)), chunk):
+            logits = (hidden.to(head.dtype) @ head.T).float() / self._own.temperature
+            best = logits.topk(self._top_k, dim=-1)
+            found.append((best.indices, best.values - logits.logsumexp(dim=-1, keepdim=True)))
+        ids, log_probs = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return ids, log_probs
 
-        Returns:
-            Where each sample's tokens stand, then the tokens' ids and log-probabilities, (tokens, k); memory-mapped.
-        """
-        top_k = min(self._own.teacher_top_k, self._vocabulary)
-        counts = [int(np.count_nonzero(self.store.weights(index))) for index in range(len(self.store))]
-        ends = np.cumsum([0, *counts]).tolist()
-        parts = (fingerprint(teacher), self.store.folder.name, self._own.teacher_dtype, str(self._own.temperature))
-        name = hashlib.blake2b("|".join((*parts, str(top_k))).encode(), digest_size=16).hexdigest()
-        folder = cache_folder() / "teachers"
-        paths = [folder / f"{name}.{kind}.npy" for kind in ("ids", "log_probs")]
-        if not all(path.exists() for path in paths):
-            folder.mkdir(parents=True, exist_ok=True)
-            found = [np.zeros((ends[-1], top_k), dtype=kind) for kind in (np.int32, np.float32)]
-            for index in range(len(self.store)):
-                self.context.inbox.hurry()
-                moved = self.to_device(make_batch(self.store, np.array([index]), slots=0))
-                logits = self._hidden(teacher, moved).to(DTYPES[self._own.teacher_dtype])
-                logits = (logits @ teacher.head_weight[: self._vocabulary].T).float() / self._own.temperature
-                best = logits.log_softmax(dim=-1).topk(top_k, dim=-1)
-                place = slice(ends[index], ends[index + 1])
-                found[0][place], found[1][place] = best.indices.cpu().numpy(), best.values.cpu().numpy()
-            for path, values in zip(paths, found, strict=True):
-                work = path.with_suffix(".building")
-                with work.open("wb") as file:
-                    np.save(file, values)
-                work.replace(path)
-        ids, log_probs = (np.load(path, mmap_mode="r") for path in paths)
-        return list(pairwise(ends)), ids, log_probs
+    def _precomputed(self, teacher: Transformer) -> Precomputed:
+        """The teacher's top-k of every trained token at the temperature of the distillation."""
+        return Precomputed(
+            self.context,
+            "teachers",
+            teacher,
+            (self._own.teacher_dtype, self._own.temperature),
+            {"ids": (np.int32, (self._top_k,)), "log_probs": (np.float32, (self._top_k,))},
+            ask=lambda batch: self._top(teacher, batch),
+            what="asking the teacher",
+        )

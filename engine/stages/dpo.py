@@ -1,6 +1,5 @@
 """Direct preference optimization: chosen answers become more likely than rejected ones, against a frozen reference."""
 
-import hashlib
 import math
 from typing import Any
 
@@ -8,17 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.model.fingerprint import fingerprint
-from engine.objectives.divergence import kl_estimate
+from engine.objectives.divergence import Teacher, linear_divergence
 from engine.objectives.log_probs import linear_log_probs
 from engine.objectives.preference import Preferences, dpo, takes_mean
 from engine.objectives.sequences import means, sums
-from engine.settings.places import cache_folder
 from engine.settings.preference import DpoSettings
 from engine.stages.base import Reference
 from engine.stages.context import StageContext
 from engine.stages.pairs import PairStage
-from engine.text.batching import Batch, make_batch
+from engine.stages.precomputed import Precomputed
+from engine.text.batching import Batch
 from engine.training.batch import DeviceBatch
 from engine.training.stage import Evaluation, Measures, Term
 
@@ -33,19 +31,20 @@ class Dpo(PairStage):
         super().__init__(context)
         self._own = context.settings.part(DpoSettings)
         self._reference: Reference | None = self.reference()
-        self._known: tuple[Tensor, ...] | None = None
+        self._known: Precomputed | None = None
         if self._own.reference_log_probs == "precomputed":
             self._known, self._reference = self._precomputed(self._reference), None
         self._first = True
 
     def measure(self, batch: Batch) -> Measures:
-        """Terms count pairs; the divergence counts tokens, the fine-tuning term tokens of the chosen sides."""
+        """Terms count pairs; log-ratios count tokens of their side, the fine-tuning term those of the chosen sides."""
         pairs = len(batch.rows) / 2
         trained = np.add.reduceat(batch.loss_weights > 0, batch.cu_seqlens[:-1])
         names = ("loss", "accuracy", "margin", "chosen_reward", "rejected_reward")
-        counts = dict.fromkeys(names, pairs) | {"kl": float(trained.sum())}
+        chosen, rejected = float(trained[::2].sum()), float(trained[1::2].sum())
+        counts = dict.fromkeys(names, pairs) | {"chosen_log_ratio": chosen, "rejected_log_ratio": rejected}
         if self._own.sft_weight:
-            counts["sft"] = float(trained[::2].sum())
+            counts["sft"] = chosen
         return self.measured(batch, counts)
 
     def loss(self, batch: Batch) -> dict[str, Term]:
@@ -55,16 +54,18 @@ class Dpo(PairStage):
         log_probs = self._log_probs(hidden[moved.sources], moved, self.model.head_weight)
         found, ratios = self._compare(batch, moved, log_probs)
         margin = found.chosen_rewards - found.rejected_rewards
+        chosen = moved.documents % 2 == 0
         terms = {
             "loss": Term(found.losses.sum()),
             "accuracy": Term((margin > 0).float().sum() + 0.5 * (margin == 0).float().sum(), 0.0),
             "margin": Term(margin.sum(), 0.0),
             "chosen_reward": Term(found.chosen_rewards.sum(), 0.0),
             "rejected_reward": Term(found.rejected_rewards.sum(), 0.0),
-            "kl": Term(kl_estimate(ratios, "k3").sum(), 0.0),
+            "chosen_log_ratio": Term((ratios * chosen).sum(), 0.0),
+            "rejected_log_ratio": Term((ratios * ~chosen).sum(), 0.0),
         } | terms
         if self._own.sft_weight:
-            terms["sft"] = Term(-(log_probs * (moved.documents % 2 == 0)).sum(), self._own.sft_weight)
+            terms["sft"] = Term(-(log_probs * chosen).sum(), self._own.sft_weight)
         return terms
 
     def accept(self, terms: dict[str, float]) -> bool:
@@ -86,18 +87,25 @@ class Dpo(PairStage):
 
     @torch.no_grad()
     def evaluate(self) -> Evaluation:
-        """Loss, accuracy and margin of the held-out pairs, and answers to fixed prompts."""
+        """Loss, accuracy and margin of the held-out pairs, divergence from the reference, answers to fixed prompts."""
         self.model.eval()
         losses, margins = [], []
+        divergence, tokens = 0.0, 0
         for batch in self.held_out_pairs():
             moved = self.to_device(batch)
             with self.precision.autocast():
                 hidden, _ = self.hidden(moved)
                 log_probs = self._log_probs(hidden[moved.sources], moved, self.model.head_weight)
+            if self._reference is not None:
+                divergence += float(self._divergence(hidden[moved.sources], moved, self._reference))
+                tokens += len(moved.sources)
             found, _ = self._compare(batch, moved, log_probs)
             losses.append(found.losses)
             margins.append(found.chosen_rewards - found.rejected_rewards)
-        return Evaluation(self.pair_metrics(losses, margins), self.say())
+        metrics = self.pair_metrics(losses, margins)
+        if tokens:
+            metrics["val_kl_reference"] = divergence / tokens
+        return Evaluation(metrics, self.say())
 
     def _log_probs(self, sources: Tensor, moved: DeviceBatch, head: Tensor) -> Tensor:
         """The log-probability of every trained token, shape (trained,)."""
@@ -113,7 +121,8 @@ class Dpo(PairStage):
 
     def _reference_log_probs(self, batch: Batch, moved: DeviceBatch) -> Tensor:
         if self._known is not None:
-            return torch.cat([self._known[sample] for sample in batch.samples.tolist()]).to(moved.tokens.device)
+            [log_probs] = self._known.of(batch.samples)
+            return log_probs.to(moved.tokens.device)
         assert self._reference is not None
         return self._asked(self._reference, moved)
 
@@ -123,30 +132,29 @@ class Dpo(PairStage):
             hidden = reference.hidden(moved)
             return self._log_probs(hidden[moved.sources], moved, reference.model.head_weight)
 
-    # What the reference says, computed once
+    def _divergence(self, hidden: Tensor, moved: DeviceBatch, reference: Reference) -> Tensor:
+        """KL(policy ‖ reference) of the whole distributions that trained tokens come from, summed, in nats."""
+        with self.precision.autocast():
+            its = reference.hidden(moved)[moved.sources]
+        return linear_divergence(
+            hidden,
+            self.model.head_weight,
+            Teacher(its, reference.model.head_weight.to(self.precision.dtype), self.model.config.vocab_size),
+            torch.ones_like(moved.weights),
+            temperature=1.0,
+            reverse=True,
+            chunk=self.settings.training.loss_chunk_size,
+            dtype=self.precision.dtype,
+        )
 
-    def _precomputed(self, reference: Reference) -> tuple[Tensor, ...]:
-        """The reference's log-probabilities of each sample's trained tokens, from the cache or computed now.
-
-        They are kept under the digest of the reference's weights, its position code, the token cache (data, tokenizer,
-        template, lengths) and the precision.
-        """
-        code, precision = str(reference.model.config.rope_scaling), str(self.precision.dtype)
-        parts = (fingerprint(reference.model), code, self.store.folder.name, precision)
-        name = hashlib.blake2b("|".join(parts).encode(), digest_size=16).hexdigest()
-        path = cache_folder() / "log-probs" / f"{name}.npy"
-        lengths = [int(np.count_nonzero(self.store.weights(index))) for index in range(len(self.store))]
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            found = np.zeros(sum(lengths), dtype=np.float32)
-            ends = np.cumsum([0, *lengths])
-            for start in range(0, len(self.store), 2 * self.settings.training.batch_size):
-                self.context.inbox.hurry()
-                rows = np.arange(start, min(start + 2 * self.settings.training.batch_size, len(self.store)))
-                values = self._asked(reference, self.to_device(make_batch(self.store, rows, slots=0)))
-                found[ends[rows[0]] : ends[rows[-1] + 1]] = values.float().cpu().numpy()
-            work = path.with_suffix(".building")
-            with work.open("wb") as file:
-                np.save(file, found)
-            work.replace(path)
-        return torch.split(torch.from_numpy(np.load(path)), lengths)
+    def _precomputed(self, reference: Reference) -> Precomputed:
+        """The reference's log-probabilities of all trained tokens, in the run's precision."""
+        return Precomputed(
+            self.context,
+            "log-probs",
+            reference.model,
+            (str(self.precision.dtype),),
+            {"log_probs": (np.float32, ())},
+            ask=lambda batch: (self._asked(reference, self.to_device(batch)),),
+            what="asking the reference",
+        )

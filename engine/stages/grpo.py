@@ -46,6 +46,7 @@ class Grpo(PolicyStage):
 
         def settle() -> None:
             flat = [answer for group in groups for answer in group]
+            self.look_for_signal(batches, flat)
             self.keep_answers(round, flat, [value for row in advantages for value in row])
             self.note(no_signal_share=fmean(silent))
             if all(answer.correct is not None for answer in flat):

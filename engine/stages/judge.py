@@ -6,6 +6,7 @@ from pathlib import Path
 from engine.generation.rollout import Rollout
 from engine.rewards.checks import is_correct
 from engine.rewards.completion import Completion
+from engine.rewards.python_reward import error_text
 from engine.rewards.reward_set import RewardSet
 from engine.rewards.scorer import load_scorer
 from engine.settings.rewards import RewardSettings
@@ -30,13 +31,15 @@ class Judge:
 
     def __init__(self, context: StageContext, warn_once: Callable[[str, str, str], None]) -> None:
         own, device = context.settings.part(RewardSettings), context.device.torch_device
-        scorer = load_scorer(context.run.companion("reward_model"), device) if own.reward_model else None
+        scorer = load_scorer(context.run.companion("reward_model"), device) if "model" in own.rewards else None
         self.rewards = RewardSet(own, model=scorer)
         self.records = _records(context)
         self._rows = context.store.columns["rows"]
         self._decode = context.encoder.tokenizer.decode
         self._penalises = context.settings.part(RolloutSettings).truncated == "penalise"
         self._warn_once = warn_once
+        self._failed_checks, self._last_error = 0, ""
+        self._told: dict[str, int] = {}
 
     def __call__(
         self, samples: Sequence[int], prompts: Sequence[list[int]], made: Sequence[list[Rollout]]
@@ -56,26 +59,44 @@ class Judge:
             for each, text in zip(group, said, strict=True)
         ]
         scores = iter(self.rewards.score(completions))
+        right = iter([self._right(each) for each in completions])
         self._tell_failures()
         answers = []
         for sample, record, prompt, group, said in zip(samples, records, prompts, made, texts, strict=True):
             judged = []
             for each, text in zip(group, said, strict=True):
-                scored, expected = next(scores), record.answer
+                scored = next(scores)
                 reward = self.rewards.low if self._penalises and each.truncated else scored.total
-                right = None if expected is None else is_correct(text, expected, record.check, record.extra)
-                judged.append(Answer(sample, record, prompt, each, text, scored, reward, right))
+                judged.append(Answer(sample, record, prompt, each, text, scored, reward, next(right)))
             answers.append(judged)
         return answers
 
+    def _right(self, said: Completion) -> float | None:
+        """How right an answer is by its row's check; wrong where the check fails."""
+        if said.answer is None:
+            return None
+        try:
+            return is_correct(said.text, said.answer, said.check, said.extra)
+        except Exception as error:  # the scorers of reasoning_gym raise whatever they like
+            self._failed_checks, self._last_error = self._failed_checks + 1, error_text(error)
+            return 0.0
+
     def _tell_failures(self) -> None:
-        """Each reward that fails, and each check that cannot be done, is named once."""
+        """Names each reward that fails and each check that fails or cannot be done, again at ten times the count."""
         for name, count in self.rewards.failures.items():
             said = self.rewards.last_error.get(name, "")
-            self._warn_once("reward_failed", f"{name} failed {count} times: {said}", name)
+            self._tell("reward_failed", name, count, f"{name} failed {count} times: {said}")
+        if self._failed_checks:
+            message = f"the row's check failed {self._failed_checks} times: {self._last_error}"
+            self._tell("reward_failed", "the row's check", self._failed_checks, message)
         for name, count in self.rewards.fallbacks.items():
             message = f"{count} rows ask for {name}: their answers are compared instead"
-            self._warn_once("check_not_available", message, name)
+            self._tell("check_not_available", name, count, message)
+
+    def _tell(self, warning: str, name: str, count: int, message: str) -> None:
+        if count >= 10 * self._told.get(f"{warning} {name}", 0):
+            self._told[f"{warning} {name}"] = count
+            self._warn_once(warning, message, f"{name}, {count} times")
 
 
 def _records(context: StageContext) -> dict[int, Record]:

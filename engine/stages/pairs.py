@@ -14,6 +14,8 @@ from engine.text.batching import Batch, Indices, Sampler, make_batch
 class PairStage(ModelStage):
     """Samples lie in the store by twos: the chosen side, then the rejected one. A row of a batch is a pair."""
 
+    together = 2
+
     def __init__(self, context: StageContext) -> None:
         super().__init__(context)
         training = context.settings.training
@@ -26,7 +28,7 @@ class PairStage(ModelStage):
             max_seq_len=2 * context.settings.data.max_seq_len,
             packing=False,
             seed=training.seed,
-            together=2,
+            together=self.together,
         )
         self.rounds = training.max_steps or training.epochs * self.sampler.steps_per_epoch
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from engine.errors import UserError
 from engine.generation.rollout import roll_out
 from engine.generation.settings import SamplingSettings
-from engine.objectives.divergence import kl_estimate
+from engine.objectives.divergence import kl_estimate, kl_loss
 from engine.objectives.log_probs import linear_log_probs
 from engine.objectives.policy import PolicyLoss, aggregate, aggregated_count, surrogate
 from engine.randomness import derive_seed
@@ -29,6 +29,8 @@ from engine.training.stage import Evaluation, Measures, Term
 
 _APART = {torch.float32: 1e-5, torch.bfloat16: 5e-3, torch.float16: 5e-3}
 """How far sampled and scored log-probabilities may lie apart on average, by the precision of computation."""
+_SILENT_ROUNDS = 3
+"""Rounds in a row without anything to learn from, until it is said."""
 
 
 class PolicyStage(ModelStage):
@@ -68,6 +70,7 @@ class PolicyStage(ModelStage):
         self.log = RolloutLog(context.run.rollouts)
         self._guard = Guard(context) if self.sampling.guard_data else None
         self._speed = 0.0
+        self._silent_rounds = 0
         self._settle: Callable[[], None] = super().settle
         self._told: set[str] = set()
         self.judge = Judge(context, self.warn_once)
@@ -88,7 +91,7 @@ class PolicyStage(ModelStage):
     @property
     def rounds(self) -> int:
         """Rounds of the whole run: `max_steps` counts optimizer steps."""
-        steps = self.settings.training.max_steps
+        steps = self.settings.training.max_steps  # whole rounds are made
         whole = self.settings.training.epochs * self.sampler.steps_per_epoch
         return -(-steps // self.steps_per_round) if steps else whole
 
@@ -141,6 +144,18 @@ class PolicyStage(ModelStage):
             self._told.add(key)
             self.context.warn(name, message)
 
+    def look_for_signal(self, batches: Sequence[PolicyBatch], answers: Sequence[Answer]) -> None:
+        """Names a run that has nothing to learn from, with the reason, once it happened a few rounds in a row."""
+        self._silent_rounds = 0 if batches else self._silent_rounds + 1
+        if self._silent_rounds == _SILENT_ROUNDS:
+            left_out = fmean(not self.counts(answer) for answer in answers)
+            why = (
+                f"{left_out:.0%} of the answers were cut off and are left out: raise max_new_tokens, or see truncated"
+                if left_out > 0.5
+                else f"all are worth the same (the last ones {answers[0].reward:.3g}): easier prompts, or other rewards"
+            )
+            self.context.warn("nothing_to_learn_from", f"{_SILENT_ROUNDS} rounds without a signal: {why}")
+
     def counts(self, answer: Answer) -> bool:
         """Whether an answer is learnt from: one that was cut off may be left out."""
         return not (self.sampling.truncated == "mask" and answer.rollout.truncated)
@@ -185,7 +200,7 @@ class PolicyStage(ModelStage):
 
     def reference_losses(self, ratios: Tensor) -> Tensor:
         """What each token's log(policy / reference) costs."""
-        return self.kl.kl_coefficient * kl_estimate(ratios, self.kl.kl_estimator)
+        return self.kl.kl_coefficient * kl_loss(ratios, self.kl.kl_estimator)
 
     def log_probs(self, hidden: Tensor, moved: DeviceBatch, head: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Log-probabilities of the answers' tokens at the temperature they were sampled at, and entropies."""

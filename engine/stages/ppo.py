@@ -181,18 +181,23 @@ class Ppo(PolicyStage):
         found = super().measure(batch)
         count = aggregated_count(batch.count, len(batch), self.sampling.max_new_tokens, self._own.aggregation)
         found.counts["value_loss"] = count
+        if self.model.config.num_experts:
+            found.counts["critic_balance"] = float(found.tokens)
         return found
 
     def loss(self, batch: PolicyBatch) -> dict[str, Term]:
         """Clipped policy loss and clipped value loss."""
         moved = self.to_device(batch.batch)
         hidden, terms = self.hidden(moved)
-        values = self._critic_values(moved, hidden if self._shares else None)[moved.sources]
+        found, more = (self._critic_values(moved, hidden), {}) if self._shares else self.routed(
+            self._critic, moved, "critic_balance"
+        )
+        values = found[moved.sources]
         known = {name: torch.from_numpy(batch.tokens[name]).to(values.device) for name in ("value", "return")}
         losses = value_losses(values, known["value"], known["return"], self._own.value_clip)
         total = aggregate(losses, moved.documents, len(batch), self._own.aggregation)
         value_loss = Term(total, self._own.value_coefficient)
-        return self.policy_terms(batch, moved, hidden) | {"value_loss": value_loss} | terms
+        return self.policy_terms(batch, moved, hidden) | {"value_loss": value_loss} | terms | more
 
     def reference_losses(self, ratios: Tensor) -> Tensor:
         """The divergence, where it is not in the reward already."""

@@ -42,8 +42,10 @@ class Reason(Supervised):
         prompts, expected = [], []
         for index in rows:
             ids, trained = self.store.ids(index), np.flatnonzero(self.store.weights(index))
-            prompts.append(ids[: trained[0]].tolist())
-            expected.append(tokenizer.decode(ids[trained].tolist()))
+            turns = np.flatnonzero(np.diff(trained) > 1)  # between two answers stands what somebody else says
+            answer = trained[turns[-1] + 1 :] if len(turns) else trained
+            prompts.append(ids[: answer[0]].tolist())
+            expected.append(tokenizer.decode(ids[answer].tolist()))
         if not rows:
             return {}
         longest = int(max(np.count_nonzero(self.store.weights(index)) for index in rows))

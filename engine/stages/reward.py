@@ -7,7 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.model.heads import ScalarModel, restore_scalar_model, save_scalar_model
+from engine.model.heads import (
+    ScalarModel,
+    is_scalar_model,
+    load_scalar_model,
+    restore_scalar_model,
+    save_scalar_model,
+)
 from engine.objectives.preference import bradley_terry, calibration_error
 from engine.stages.context import StageContext
 from engine.stages.pairs import PairStage
@@ -24,7 +30,7 @@ class RewardModel(PairStage):
     def __init__(self, context: StageContext) -> None:
         super().__init__(context)
         torch.manual_seed(0)  # a head that is left out may be drawn; nothing random remains of it
-        self._scorer = ScalarModel(context.model).to(context.device.torch_device)
+        self._scorer = ScalarModel(context.model, _trained_head(context)).to(context.device.torch_device)
         self.modules = {"model": self._scorer}
 
     def measure(self, batch: Batch) -> Measures:
@@ -34,7 +40,7 @@ class RewardModel(PairStage):
 
     def loss(self, batch: Batch) -> dict[str, Term]:
         """−log σ(score of chosen − score of rejected)."""
-        scores = self._scores(batch)
+        scores, terms = self._routed_scores(batch)
         chosen, rejected = scores[::2], scores[1::2]
         margin = (chosen - rejected).detach()
         return {
@@ -42,7 +48,7 @@ class RewardModel(PairStage):
             "accuracy": Term((margin > 0).float().sum() + 0.5 * (margin == 0).float().sum(), 0.0),
             "margin": Term(margin.sum(), 0.0),
             "score": Term(scores.detach().sum(), 0.0),
-        }
+        } | terms
 
     @torch.no_grad()
     def evaluate(self) -> Evaluation:
@@ -77,9 +83,22 @@ class RewardModel(PairStage):
 
     def _scores(self, batch: Batch) -> Tensor:
         """The score of each side, float32 (sides,)."""
+        return self._routed_scores(batch)[0]
+
+    def _routed_scores(self, batch: Batch) -> tuple[Tensor, dict[str, Term]]:
+        """The score of each side, float32 (sides,), and the load-balancing term of a model with experts."""
         moved = self.to_device(batch)
-        values: Tensor = self._scorer(moved.tokens, moved.positions, moved.attention)
-        return values[torch.from_numpy(batch.last_trained()).to(values.device)]
+        values, terms = self.routed(self._scorer, moved)
+        return values[torch.from_numpy(batch.last_trained()).to(values.device)], terms
+
+
+def _trained_head(context: StageContext) -> Tensor | None:
+    """The head's weights where the run begins from another reward model; its blocks are the context's model."""
+    kept, start = context.run.companion("start"), context.settings.data.start_from
+    folder = kept if kept.is_dir() else Path(start)
+    if not start or context.run.checkpoint_steps() or not is_scalar_model(folder):
+        return None
+    return load_scalar_model(folder).score.weight
 
 
 def _padded_apart(tokenizer: Tokenizer) -> Tokenizer:

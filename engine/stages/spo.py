@@ -23,6 +23,8 @@ from engine.training.distributed import sum_over_ranks
 
 _VISITS = 4
 """How often a prompt is to be visited at least, so that its tracker means something."""
+_BEFORE = -1
+"""The round of the answers that begin the trackers, in the rollouts' file."""
 _EVERYONE = -1
 """The key of the one tracker for all prompts."""
 _LEAST_WEIGHT = 0.05
@@ -48,6 +50,7 @@ class Spo(PolicyStage):
                 "prompts_seldom_visited",
                 f"each prompt is visited {visits:.1f} times: trackers learn little; lower pool_size or raise epochs",
             )
+        self._first_answers: list[Answer] = []
         self._trackers: dict[int, Tracker] = {}
         self._last: dict[int, tuple[list[int], list[float]]] = {}
         """The answer of each prompt's last visit, and its log-probabilities then; by the prompt's index."""
@@ -94,21 +97,32 @@ class Spo(PolicyStage):
             if batch:
                 batches.append(self.with_scores(batch, old=True))
 
+        learnt = batches if any(advantages) else []
+
         def settle() -> None:
+            self.look_for_signal(learnt, answers)
+            self.log.write(_BEFORE, self._first_answers, [0.0] * len(self._first_answers))
+            self._first_answers = []
             self.keep_answers(round, answers, advantages)
             self.note(baseline=fmean(expected), tracker_kl=fmean(divergences))
-            self._see(samples, rewards, divergences)
+            seen = [place for place, answer in enumerate(answers) if self.counts(answer)]
+            if seen:
+                self._see(
+                    [samples[place] for place in seen],
+                    [rewards[place] for place in seen],
+                    [divergences[place] for place in seen],
+                )
             for batch in batches:
                 self._remember(batch)
 
-        # all went as expected: there is nothing to learn from
-        return [batches if any(advantages) else []] * self.steps_per_round, settle
+        return [learnt] * self.steps_per_round, settle
 
     def _begin(self) -> None:
         """Trackers from the first answers to every prompt of the pool."""
         pool = sorted({int(unit[0]) for unit in self.sampler.units})
         count = self._own.initial_rollouts
         groups = self.answer(pool, count, "trackers")
+        self._first_answers = [answer for group in groups for answer in group]
         rewards = [[self._mapped(answer) for answer in group] for group in groups]
         if self._own.tracker == "global":
             self._trackers[_EVERYONE] = Tracker.begun([one for row in rewards for one in row], self._own.rho_min)

@@ -31,7 +31,7 @@ from engine.text.store import Part, SampleStore, collect
 from engine.text.tokenizer import Tokenizer
 
 _TICK = 0.2
-"""Seconds between two calls of a progress function while processes encode; it may raise to end them."""
+"""Seconds between two calls of a progress function while other processes work; it may raise to end the wait."""
 _PARALLEL_BYTES = 8 << 20
 """Smaller files are encoded in this process: starting others would take longer."""
 
@@ -82,7 +82,7 @@ def load_samples(
     folder = cache_folder() / "tokens" / request.key(tokenizer)
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _build_lock(folder.with_suffix(".lock")):
+        with build_lock(folder.with_suffix(".lock"), lambda: progress(0.0) if progress else None):
             if not folder.exists():
                 _build(folder, request, tokenizer, progress)
     return SampleStore(folder)
@@ -201,15 +201,26 @@ def _run_jobs(jobs: list[dict[str, Any]], workers: int, progress: Callable[[floa
 
 
 @contextmanager
-def _build_lock(path: Path) -> Iterator[None]:
-    """One process builds a cache; others wait for it."""
+def build_lock(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """One process builds a cache; others wait for it.
+
+    Args:
+        path: The file that is locked; it is made, and stays.
+        waiting: Called now and then while another process builds; it may raise to wait no longer.
+    """
     try:
         import fcntl
     except ImportError:  # Windows: two processes may build the same cache; the later rename loses nothing
         yield
         return
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                waiting()
+                time.sleep(_TICK)
         yield
 
 

@@ -176,6 +176,11 @@ class Encoder:
         )
         return Pair(chosen, rejected)
 
+    def encode_answer(self, record: Record) -> Sample:
+        """A conversation with its last assistant turn alone trained, as in pairs; an empty one counts like any."""
+        encoded = self._conversation(record.messages, record, last_only=True)[0]
+        return self._fit(encoded, record.messages, record, 0, last_only=True)
+
     def encode_prompt(self, record: Record) -> Prompt:
         """A prompt up to where the assistant is to speak, without its oldest turns where it is too long."""
 

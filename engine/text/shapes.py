@@ -1,5 +1,6 @@
 """From one parsed object of a data file to a `Record`: the layout is found by looking at the fields."""
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,6 +12,8 @@ from engine.text.strict_json import BadRow, quote
 
 DUMMY_ANSWERS = ("", "无")
 """What MiniMind's RLAIF files put where the assistant is to speak."""
+
+_CLOSING = re.compile(r"^####(?!#)[ \t]*(\S[^\n]*?)\s*\Z", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +204,12 @@ def _read_prompt(fields: _Fields) -> dict[str, Any]:
     }
 
 
+def closing_answer(text: str) -> str:
+    """What follows `####` where a solution's last line begins with it, as in GSM8K; else the text as it is."""
+    found = _CLOSING.search(text)
+    return found[1] if found else text
+
+
 def _read_question(question: str, answer: str) -> Callable[[_Fields], dict[str, Any]]:
     def read(fields: _Fields) -> dict[str, Any]:
         reply = _said(_scalar(fields[answer], answer), answer)
@@ -211,7 +220,7 @@ def _read_question(question: str, answer: str) -> Callable[[_Fields], dict[str, 
             "format": "question-answer",
             "messages": _with_system(fields, turns),
             **verdict,
-            "answer": verdict["answer"] or reply,
+            "answer": closing_answer(verdict["answer"] or reply),
         }
 
     return read

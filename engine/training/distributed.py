@@ -1,5 +1,7 @@
 """Reductions over the processes of a run; on one process they change nothing."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -16,11 +18,13 @@ def world_size() -> int:
 
 
 def sum_over_ranks(values: dict[str, float], device: torch.device) -> dict[str, float]:
-    """Each value summed over all processes."""
-    if world_size() == 1 or not values:
+    """Each value summed over all processes; one that a process does not have counts as 0 there."""
+    if world_size() == 1:
         return values
-    names = sorted(values)
-    tensor = torch.tensor([values[name] for name in names], dtype=torch.float64, device=device)
+    known: list[Any] = [None] * world_size()
+    dist.all_gather_object(known, sorted(values))
+    names = sorted({name for each in known for name in each})
+    tensor = torch.tensor([values.get(name, 0.0) for name in names], dtype=torch.float64, device=device)
     dist.all_reduce(tensor)
     return dict(zip(names, tensor.tolist(), strict=True))
 
@@ -29,5 +33,6 @@ def sum_gradients(parameters: list[nn.Parameter]) -> None:
     """Sums gradients over all processes; losses are already divided by the counts of the whole step."""
     if world_size() > 1:
         for parameter in parameters:
-            if parameter.grad is not None:
-                dist.all_reduce(parameter.grad)
+            if parameter.grad is None:  # this process had nothing to learn from
+                parameter.grad = torch.zeros_like(parameter)
+            dist.all_reduce(parameter.grad)

@@ -75,7 +75,7 @@ class Updater:
         rate = learning_rate(self._settings, step, self._total)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate"]
-        if not batches:
+        if not sum_over_ranks({"batches": float(len(batches))}, self._device.torch_device)["batches"]:
             return Outcome(0.0, {}, rate, 0.0, [], applied=False)
         measures = [self._stage.measure(batch) for batch in batches]
         counts: dict[str, float] = {}

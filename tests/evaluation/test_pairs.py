@@ -1,5 +1,6 @@
 """Pairs scored in batches against row by row."""
 
+import json
 import math
 import random
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import GPT2Config, GPT2ForSequenceClassification
 
 from engine.errors import CheckpointError, DataError, UserError
 from engine.evaluation import pairs
@@ -18,6 +20,7 @@ from engine.generation.settings import SamplingSettings
 from engine.model.attention import DocumentAttention
 from engine.model.families import load_pretrained
 from engine.model.heads import ScalarModel, save_scalar_model
+from engine.rewards.scorer import load_scorer
 from engine.text.encode import Encoder, EncodeSettings
 from engine.text.records import open_records
 from engine.text.tokenizer import Tokenizer
@@ -93,6 +96,34 @@ def test_a_reward_model_scores_the_end_of_each_answer(
     assert 0 < found["calibration_error"] < 1
     with pytest.raises(UserError, match="no reference"):
         evaluate(tmp_path, data, reference=policy)
+
+
+def test_a_reward_model_of_another_family_scores_by_messages(
+    data: Path, tokenizer: Tokenizer, policy: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "gpt2"
+    tokenizer.save(folder)
+    torch.manual_seed(3)
+    config = GPT2Config(vocab_size=tokenizer.vocab_size, n_embd=16, n_layer=1, n_head=2, initializer_range=0.5)
+    config.num_labels = 1
+    GPT2ForSequenceClassification(config).save_pretrained(folder)
+    odd = [pair("who?", "fox", "dog") | {"rejected": [{"role": "user", "content": "who?"}]}, pair("who?", "a", "a")]
+    rows = write_rows(tmp_path / "pairs.jsonl", [*map(json.loads, data.read_text().splitlines()), *odd, {"text": "a"}])
+    told: list[tuple[str, float]] = []
+    found = evaluate(folder, rows, progress=lambda *each: told.append(each))
+    scorer = load_scorer(folder, torch.device("cpu"))
+    margins = []
+    for record in open_records(data).records():
+        sides = [(side[:-1], side[-1].content) for side in (record.messages, record.rejected)]
+        chosen, rejected = scorer(sides)
+        margins.append(chosen - rejected)
+    assert (found["pairs"], found["not_scored"]) == (40, 3) and told[-1] == ("pairs", 1.0)
+    assert found["margin"] == pytest.approx(sum(margins) / 40, rel=1e-4)
+    assert found["pair_accuracy"] == sum(margin > 0 for margin in margins) / 40
+    with pytest.raises(UserError, match="whole conversations"):
+        evaluate(folder, rows, max_seq_len=20)
+    with pytest.raises(DataError, match="no pair has two answers"):
+        evaluate(folder, write_rows(tmp_path / "none.jsonl", odd))
 
 
 def test_equal_scores_count_half() -> None:

@@ -193,3 +193,14 @@ def test_checks_load_no_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_a_solution_is_known_by_its_last_line() -> None:
+    """GSM8K's way to end, in what is said and in what is expected."""
+    solution = "24 and 48 make <<24+48=72>>72.\n#### 1,072"
+    assert final_answer(solution) == final_answer(f"<think>9</think><answer>{solution}\n</answer>") == "1,072"
+    for check in (None, "number"):
+        for answer in (solution, "1072"):
+            for said in (solution, "1072", "<think>5</think>#### 1072", "<answer>1,072.0</answer>"):
+                assert is_correct(said, answer, check, {}) == 1.0
+            assert is_correct("72", answer, check, {}) == is_correct("1072\n#### 72", answer, check, {}) == 0.0

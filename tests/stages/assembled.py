@@ -95,6 +95,7 @@ def assemble(run: RunFolder, meanwhile: Callable[[], None] | None = None) -> Ass
     context = StageContext(
         settings, model, store, Encoder(tokenizer, encode_settings(settings)), device, precision,
         Inbox(run.control, threading.Event(), fresh=True), run, lambda name, message: warned.append((name, message)),
+        lambda what, done: None,
     )  # fmt: skip
     stage = implementation(settings.stage)(context)
     return Assembled(stage, Updater(stage, device, precision, stage.rounds * stage.steps_per_round), precision, warned)

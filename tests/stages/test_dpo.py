@@ -9,7 +9,7 @@ from engine.runs.events import Evaluated, Step
 from engine.stages.pairs import whole_pairs
 from engine.text.batching import Batch, split_rows
 from engine.training.stage import Term
-from tests.stages.assembled import Assembled, answer_log_probs, assemble, shake
+from tests.stages.assembled import Assembled, answer_log_probs, assemble, logits_of, shake
 from tests.training.tiny import World
 
 
@@ -47,13 +47,14 @@ def test_figures_by_hand(world: World) -> None:
     sides = _sides(made, batches)
     rewards = np.array([0.3 * float((policy - reference).sum()) for policy, reference in sides])
     chosen, rejected = rewards[::2], rewards[1::2]
-    ratio = torch.cat([policy - reference for policy, reference in sides])
+    ratios = [policy - reference for policy, reference in sides]
     terms = made.step(batches).terms
     assert terms["chosen_reward"] == pytest.approx(chosen.mean(), rel=1e-3)
     assert terms["rejected_reward"] == pytest.approx(rejected.mean(), rel=1e-3)
     assert terms["margin"] == pytest.approx((chosen - rejected).mean(), rel=1e-3)
     assert terms["accuracy"] == pytest.approx((chosen > rejected).mean())
-    assert terms["kl"] == pytest.approx(float((torch.exp(-ratio) - 1 + ratio).mean()), rel=1e-3)
+    assert terms["chosen_log_ratio"] == pytest.approx(float(torch.cat(ratios[::2]).mean()), rel=1e-3)
+    assert terms["rejected_log_ratio"] == pytest.approx(float(torch.cat(ratios[1::2]).mean()), rel=1e-3)
 
 
 def test_it_learns_what_is_preferred(world: World) -> None:
@@ -65,7 +66,8 @@ def test_it_learns_what_is_preferred(world: World) -> None:
     assert found[-1]["val_accuracy"] == 1 and found[-1]["val_margin"] > 1
     assert found[-1]["val_loss"] < 0.5 * before["val_loss"]
     steps = [event.metrics for event in run.history() if isinstance(event, Step)]
-    assert steps[-1]["accuracy"] == 1 and steps[-1]["kl"] > steps[0]["kl"]
+    assert steps[-1]["accuracy"] == 1 and steps[-1]["chosen_log_ratio"] > steps[-1]["rejected_log_ratio"]
+    assert before["val_kl_reference"] == pytest.approx(0, abs=1e-6) and found[-1]["val_kl_reference"] > 0.01
 
 
 @torch.no_grad()
@@ -83,8 +85,26 @@ def test_validation_by_hand(world: World) -> None:
     assert metrics["val_loss"] == pytest.approx(float(-torch.nn.functional.logsigmoid(margins).mean()), rel=1e-4)
 
 
+@torch.no_grad()
+def test_the_divergence_from_the_reference_by_hand(world: World) -> None:
+    """KL(policy ‖ reference) over the vocabulary, a mean over all trained tokens held out."""
+    made = assemble(world.begun("dpo", val_fraction=0.3, batch_size=3, eval_rows=0))
+    shake(made.stage.model)
+    found = []
+    for document in (document for batch in made.stage.held_out_pairs() for document in batch.documents()):
+        places = torch.from_numpy(np.flatnonzero(document.loss_weights)) - 1
+        policy, reference = (
+            logits_of(model, document.input_ids)[places].double().log_softmax(dim=-1)
+            for model in (made.stage.model, made.stage._reference.model)
+        )
+        found.append((policy.exp() * (policy - reference)).sum(dim=-1))
+    expected = float(torch.cat(found).mean())
+    assert expected > 0.01
+    assert made.stage.evaluate().metrics["val_kl_reference"] == pytest.approx(expected, rel=1e-4)
+
+
 def test_both_sides_of_a_pair_stay_together(world: World) -> None:
-    """In micro-batches, in what is held out, and where a limit on rows falls between them."""
+    """In micro-batches, in what is held out, where a limit counts pairs, and where one falls between them."""
     made = assemble(world.begun("dpo", batch_size=3, accumulation_steps=2, val_fraction=0.3, eval_rows=5))
     stage, rows = made.stage, made.stage.store.columns["rows"]
     for number in range(stage.sampler.steps_per_epoch):
@@ -93,7 +113,7 @@ def test_both_sides_of_a_pair_stay_together(world: World) -> None:
             assert (batch.rows[::2] == batch.rows[1::2]).all()
     train, held_out = split_rows(stage.store.columns["keys"], 0.3)
     assert not set(rows[train]) & set(rows[held_out])
-    assert len(stage.held_out) == 4 and (rows[stage.held_out][::2] == rows[stage.held_out][1::2]).all()
+    assert len(stage.held_out) == 10 and (rows[stage.held_out][::2] == rows[stage.held_out][1::2]).all()
     assert whole_pairs(np.array([1, 2, 3, 4]), np.array([0, 0, 1, 1, 2, 2])).tolist() == [2, 3]
 
 

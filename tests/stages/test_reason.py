@@ -172,16 +172,6 @@ def test_a_weight_of_1_is_plain_fine_tuning(world: World, thoughts: Path) -> Non
     assert losses(runs[0]) == losses(runs[1])
 
 
-def test_a_weight_of_0_leaves_the_tags_out(world: World, thoughts: Path) -> None:
-    """Neither denominator counts them."""
-    made = assemble(_begun(world, thoughts, "none", tag_weight=0.0, loss_denominator="tokens"))
-    [[batch]] = made.stage.collect(0)
-    tags = set(made.stage.encoder.tokenizer.tags.values())
-    trained = batch.input_ids[batch.loss_weights > 0]
-    assert tags & set(batch.input_ids.tolist()) and not tags & set(trained.tolist())
-    assert made.stage.measure(batch).counts["loss"] == len(trained)
-
-
 def test_held_out_questions_are_asked(world: World, thoughts: Path) -> None:
     """Before: no form and no right answer. After: both, on rows that were not trained on."""
     run = _begun(world, thoughts, "learnt", max_steps=120, learning_rate=1e-2, eval_interval=40, val_fraction=0.2)

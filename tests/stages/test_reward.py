@@ -1,6 +1,8 @@
 """The reward model as a stage: what it learns, how it is measured, what is saved and what may start from it."""
 
 import json
+import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from engine.errors import CheckpointError
+from engine.errors import CheckpointError, Interrupted
 from engine.model.heads import is_scalar_model, load_scalar_model
 from engine.objectives.preference import calibration_error
-from engine.runs.events import Evaluated, Step
+from engine.runs.events import Evaluated, Event, Step
 from engine.runs.folder import RunFolder
 from engine.session import begin, carry_out
 from tests.stages.assembled import assemble, same, shake
-from tests.training.tiny import NAMES, World, request
+from tests.training.tiny import NAMES, World, request, same_bits, tensors
 
 
 def _write_bread(path: Path, rows: int = 40) -> Path:
@@ -82,6 +84,30 @@ def test_no_table_of_words_is_kept(world: World, shape: dict[str, Any]) -> None:
     assert not any("lm_head" in name for name in made.weights())
     assert made.stage._scorer.transformer.gradient_checkpointing
     assert made.round(0)[0].applied
+
+
+@pytest.mark.parametrize("lora_rank", [0, 2])
+def test_going_on_from_a_reward_model_keeps_what_it_knows(world: World, lora_rank: int) -> None:
+    """Its head too: before the first step pairs are scored as they were; a resume needs the start no more."""
+    judge = world.trained("reward", "judge", learning_rate=1e-2, max_steps=20)
+    known = load_scalar_model(judge.select("newest"))
+    made = assemble(world.begun("reward", "next", start_from="judge", lora_rank=lora_rank))
+    assert known.score.weight.abs().max() > 0 and torch.equal(made.stage._scorer.score.weight, known.score.weight)
+    assert made.stage._scorer.score.weight.requires_grad
+    last = [event.metrics for event in judge.history() if isinstance(event, Evaluated)][-1]
+    assert made.stage.evaluate().metrics == pytest.approx(last, rel=1e-5)
+    whole = world.trained("reward", "whole", start_from="judge", lora_rank=lora_rank)
+    cut, interrupt = world.begun("reward", "cut", start_from="judge", lora_rank=lora_rank), threading.Event()
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Step) and event.step == 3:
+            interrupt.set()
+
+    with pytest.raises(Interrupted):
+        carry_out(cut, interrupt=interrupt, listener=watch)
+    shutil.rmtree(judge.path)
+    carry_out(cut, resume=True)
+    assert same_bits(tensors(cut), tensors(whole))
 
 
 def test_who_may_start_from_it(world: World) -> None:

@@ -25,7 +25,8 @@ def by_length(tmp_path: Path) -> dict[str, Any]:
 
 
 def _rows(run: RunFolder) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in run.rollouts.read_text().splitlines()]
+    """The answers of the rounds, without those that began the trackers."""
+    return [row for row in map(json.loads, run.rollouts.read_text().splitlines()) if row["round"] >= 0]
 
 
 def _mapped(reward: float) -> float:
@@ -167,6 +168,14 @@ def test_seldom_visits_are_warned_of(world: World, by_length: dict[str, Any]) ->
     made = assemble(world.begun("spo", pool_size=20, max_steps=12, **by_length))
     [(name, message)] = made.warned
     assert name == "prompts_seldom_visited" and "2.4 times" in message
+
+
+def test_the_first_answers_are_kept_too(world: World, by_length: dict[str, Any]) -> None:
+    run = world.trained("spo", initial_rollouts=3, **by_length)
+    rows = [json.loads(line) for line in run.rollouts.read_text().splitlines()]
+    begun = [row for row in rows if row["round"] == -1]
+    assert rows[: len(begun)] == begun and len(begun) == 8 * 3
+    assert {row["advantage"] for row in begun} == {0.0}
 
 
 def test_trackers_are_in_the_checkpoint(world: World, by_length: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from engine.errors import UserError
 from engine.text.messages import Message
-from engine.text.shapes import Record, check_mapping, read_row
+from engine.text.shapes import Record, as_prompt, check_mapping, read_row
 from engine.text.strict_json import MAX_DEPTH, BadRow, loads
 
 ASK, REPLY = Message("user", "q"), Message("assistant", "a")
@@ -156,6 +156,22 @@ def test_question_answer_keeps_the_answer() -> None:
     assert (record.shape, record.format) == ("conversation", "question-answer")
     assert (record.messages, record.answer) == ((ASK, REPLY), "a")
     assert read({"question": "q", "answer": 4}).answer == "4"
+
+
+@pytest.mark.parametrize("fields", [("question", "answer"), ("query", "response")])
+def test_what_a_solution_comes_to_is_the_answer(fields: tuple[str, str]) -> None:
+    """As in GSM8K."""
+    solution = "She sold 48 / 2 = <<48/2=24>>24.\n#### 1,072\n"
+    record = read(dict(zip(fields, ("q", solution), strict=True)))
+    assert (record.answer, record.check) == ("1,072", None)
+    assert record.messages == (ASK, Message("assistant", solution)), "the reply stays whole"
+    asked = as_prompt(record)
+    assert (asked.shape, asked.messages, asked.answer) == ("prompt", (ASK,), "1,072")
+
+
+@pytest.mark.parametrize("reply", ["#### 3\nand more", "a #### 3", "a\n####", "a\n##### 3"])
+def test_only_a_last_line_is_the_answer(reply: str) -> None:
+    assert read({"question": "q", "answer": reply}).answer == reply
     assert read({"query": "q", "response": "a"}).answer == "a"
     assert read({"query": "q", "response": "so a", "gt": ["a"]}).answer == "a"
 

@@ -34,7 +34,8 @@ def test_a_run_without_any_signal_changes_nothing(world: World, extra: dict[str,
     assert all(after[name].equal(before[name]) for name in after)
     rows = [json.loads(line) for line in run.rollouts.read_text().splitlines()]
     assert rows and {row["advantage"] for row in rows} == {0.0}
-    assert not any(isinstance(event, Warned) for event in run.history())
+    [warned] = [event for event in run.history() if isinstance(event, Warned)]
+    assert warned.name == "nothing_to_learn_from" and "worth the same" in warned.message
 
 
 def _odd(made: Assembled, number: int) -> list[int]:

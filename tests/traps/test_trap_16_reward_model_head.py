@@ -161,7 +161,8 @@ def test_an_empty_answer_is_read_at_its_end_of_turn_token_too(world: World, judg
     scorer = RewardScorer(judge.select("newest"), torch.device("cpu"))
     prompt, _ = _rows(world)[0]
     for text in ("", " ", "bread"):
-        assert scorer._ids(prompt, text)[-1] == Tokenizer.load(judge.tokenizer).eos_id
+        sample = scorer._sample(prompt, text)
+        assert sample.input_ids[np.flatnonzero(sample.loss_weights)[-1]] == Tokenizer.load(judge.tokenizer).eos_id
 
 
 def test_stages_use_it_so(world: World, judge: RunFolder) -> None:
