@@ -184,7 +184,8 @@ async def test_two_checkpoints_and_a_vote(chat_app: MinimindApp, home: Path) -> 
         await pilot.press("i")
         turn = await _ask(pilot, pane, *"where?")
         assert turn.pending and turn.rival is not None and turn.rival.completes and not turn.completes
-        assert pane.talk.has_focus and len(pane.query(TurnView)) == 3
+        await until(pilot, lambda: pane.talk.has_focus)
+        assert len(pane.query(TurnView)) == 3
         await pilot.press("i", "x", "enter", "backspace")
         assert len(pane.conversation.turns) == 2, "first the vote"
         await pilot.press("escape", "right_square_bracket")

@@ -126,8 +126,9 @@ def test_rollouts_elsewhere_are_rows_with_a_group(world: World, tmp_path: Path) 
     origin = origin_of(run.rollouts)
     assert origin is not None and origin_of(copy) is None and origin_of(run.events) is None
     reading = first_reading(copy, "conversation", origin.reading("conversation"))
-    seen = look(_rows(RunFolder(tmp_path)), 0, Reader(reading), RAW, Judges(), 80)
-    assert [each.row for each in seen.group] == [0] and not seen.sheets
+    first = next(number for number, line in enumerate(copy.open()) if json.loads(line)["round"] == 0)
+    seen = look(_rows(RunFolder(tmp_path)), first, Reader(reading), RAW, Judges(), 80)
+    assert [each.row for each in seen.group] == [first] and not seen.sheets
 
 
 def test_another_tokenizer_is_told_and_so_are_tokens_that_it_lacks(world: World, tokenizer_folder: str) -> None:
