@@ -23,7 +23,7 @@ _VERBS = {
     "eval": ("engine.cli.evaluate:evaluate", "Measure a checkpoint on a file."),
     "import": ("engine.cli.exchange:import_", "Turn model weights from elsewhere into a checkpoint folder."),
     "export": ("engine.cli.exchange:export", "Write a run's model as a clean folder for use elsewhere."),
-    "bench": ("engine.cli.bench:bench", "Measure speed on this machine."),
+    "bench": ("engine.cli.bench:bench", "Measure speed, and what every stage learns, on this machine."),
 }
 
 
