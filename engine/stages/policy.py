@@ -1,6 +1,7 @@
 """What the stages of reinforcement learning have in common: answers, rewards, the policy's loss, what is watched."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 from typing import Any
@@ -33,7 +34,7 @@ _SILENT_ROUNDS = 3
 """Rounds in a row without anything to learn from, until it is said."""
 
 
-class PolicyStage(ModelStage):
+class PolicyStage(ModelStage, ABC):
     """Collects answers of the policy and learns from them; the unit of a round is a set of prompts.
 
     Args:
@@ -112,9 +113,9 @@ class PolicyStage(ModelStage):
         """The log, the figures and a stage's own state take in the round."""
         self._settle()
 
+    @abstractmethod
     def make_round(self, round: int) -> tuple[Iterable[Sequence[PolicyBatch]], Callable[[], None]]:
         """The steps of a round, and what settles what it changes: the log, figures, a stage's own state."""
-        raise NotImplementedError
 
     # Answers
 

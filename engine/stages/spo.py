@@ -101,8 +101,7 @@ class Spo(PolicyStage):
 
         def settle() -> None:
             self.look_for_signal(learnt, answers)
-            self.log.write(_BEFORE, self._first_answers, [0.0] * len(self._first_answers))
-            self._first_answers = []
+            self._settle_first_answers()
             self.keep_answers(round, answers, advantages)
             self.note(baseline=fmean(expected), tracker_kl=fmean(divergences))
             seen = [place for place, answer in enumerate(answers) if self.counts(answer)]
@@ -129,11 +128,17 @@ class Spo(PolicyStage):
         else:
             for sample, row in zip(pool, rewards, strict=True):
                 self._trackers[sample] = Tracker.begun(row, self._own.rho_min)
-        self.note(initial_rollouts=float(len(pool) * count))
         for start in range(0, len(pool), self.settings.training.batch_size):
             some = [group[0] for group in groups[start : start + self.settings.training.batch_size]]
             if batch := policy_batch([(answer, 0.0) for answer in some]):
                 self._remember(self.with_scores(batch, old=True))
+
+    def _settle_first_answers(self) -> None:
+        """Logs and counts the answers that began the trackers, once."""
+        if self._first_answers:
+            self.log.write(_BEFORE, self._first_answers, [0.0] * len(self._first_answers))
+            self.note(initial_rollouts=float(len(self._first_answers)))
+            self._first_answers = []
 
     def _mapped(self, answer: Answer) -> float:
         """An answer's reward from 0 to 1."""
@@ -214,9 +219,10 @@ class Spo(PolicyStage):
             self._last[int(document.batch.samples[0])] = (ids, document.tokens["old"].tolist())
 
     def state(self) -> dict[str, Any]:
-        """Trackers, and the answers by which their age is measured."""
-        trackers = {str(sample): astuple(tracker) for sample, tracker in self._trackers.items()}
-        last = {str(sample): list(kept) for sample, kept in self._last.items()}
+        """Trackers, and the answers by which their age is measured; none while those that began them are not logged."""
+        begun = not self._first_answers
+        trackers = {str(sample): astuple(tracker) for sample, tracker in self._trackers.items() if begun}
+        last = {str(sample): list(kept) for sample, kept in self._last.items() if begun}
         return super().state() | {"trackers": trackers, "last": last}
 
     def load_state(self, state: dict[str, Any]) -> None:
