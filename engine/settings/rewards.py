@@ -56,7 +56,8 @@ class RewardSettings(Section):
     )  # fmt: skip
     reward_python: str = setting(
         "",
-        controls="The Python file for `python`; it defines reward(prompt, answer, row), and LOW, HIGH if not 0, 1.",
+        controls="The Python file for `python`, which stands alone: the run keeps a copy. It defines "
+        "reward(prompt, answer, row), and LOW, HIGH if not 0, 1.",
         high="It runs with your rights: take no file that you have not read.",
         low="Empty: `python` cannot be among the rewards.", start="unset",
     )  # fmt: skip

@@ -59,7 +59,7 @@ class TrainingSettings(Section):
     )  # fmt: skip
     max_steps: int = setting(
         0, ge=0, unit="steps",
-        controls="Ends the run after this many optimizer steps; 0: epochs decide.",
+        controls="Ends the run after this many optimizer steps, rounds of several being made whole; 0: epochs decide.",
         high="More passes over the same data.",
         low="A quick look only.",
         start="0",
