@@ -170,7 +170,7 @@ class Choosing(Vertical):
         if self._following and not references and not self._by_hand:
             self._find(self._ticket, [newest(self._following)], False, True)
         elif not references and not self.docked:
-            self._find_any(self._ticket, "")
+            self._find_any(self._ticket, self.mini.state.get("chat.reference", ""))
         elif any(reference.endswith(("@newest", "@best")) for reference in references):
             self._find_again(references)
 
