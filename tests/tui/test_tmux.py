@@ -162,7 +162,7 @@ def test_from_the_data_to_a_chat(terminal: Terminal, talks: Path, way: str, size
     terminal.see(r"assistant[\s\S]*weight 1")
 
     terminal.press("s")
-    terminal.see("New run")
+    terminal.see(r"New run[\s\S]*engine train")  # the profiles are read
     terminal.press("End")
     terminal.see("engine train tiny/sft --data")
     terminal.press("C-r")

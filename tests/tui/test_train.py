@@ -195,7 +195,7 @@ async def test_warnings_stay_until_they_are_seen(app: MinimindApp) -> None:
         await until(pilot, lambda: line.display)
         assert "interrupted" in str(line.content) and "r: go on from step 40" in str(line.content)
         assert "resume" in _keys(app) and "pause" not in _keys(app)
-        assert "grad_norm_exploding ×1" in _text(screen, EndPanel)
+        await until(pilot, lambda: "grad_norm_exploding ×1" in _text(screen, EndPanel))
 
 
 async def test_log_levels_and_the_log_file(app: MinimindApp) -> None:
