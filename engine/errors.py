@@ -1,5 +1,8 @@
 """Errors that a user can act on: what is wrong, where, and what to do."""
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class EngineError(Exception):
     """A failure with an explanation.
@@ -42,9 +45,28 @@ class CheckpointError(UserError):
 
 
 class OutOfMemory(EngineError):
-    """The machine or the device had no memory left for the run."""
+    """The machine or the device has no memory left for the run, or would have none.
+
+    Args:
+        what: See `EngineError`.
+        where: The same.
+        hint: The same.
+        plan: As `engine plan --json`, with the suggestions that fit; empty where nothing could be planned.
+        run: The run that can go on with one of them; empty where nothing is left of it.
+    """
 
     exit_code = 3
+
+    def __init__(
+        self, what: str, *, where: str = "", hint: str = "", plan: Mapping[str, Any] | None = None, run: str = ""
+    ) -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.plan: Mapping[str, Any] = plan or {}
+        self.run = run
+
+
+class DoesNotFit(OutOfMemory):
+    """A run that is predicted not to fit; nothing was trained."""
 
 
 class Interrupted(EngineError):

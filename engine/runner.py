@@ -63,26 +63,31 @@ class ThreadRun(RunHandle):
     Args:
         request: A new run to begin, or
         resume: a run to go on with.
+        force: Start although it is not expected to fit into memory.
     """
 
-    def __init__(self, request: "TrainRequest | None" = None, resume: RunFolder | None = None) -> None:
+    def __init__(
+        self, request: "TrainRequest | None" = None, resume: RunFolder | None = None, *, force: bool = False
+    ) -> None:
         self._folder, self._tail = resume, EventTail(resume) if resume else None
         self._error: EngineError | None = None
         self._interrupt = threading.Event()
-        self._thread = threading.Thread(target=self._work, args=(request, resume), name="engine-run", daemon=True)
+        self._thread = threading.Thread(
+            target=self._work, args=(request, resume, force), name="engine-run", daemon=True
+        )
         self._thread.start()
 
-    def _work(self, request: "TrainRequest | None", resume: RunFolder | None) -> None:
+    def _work(self, request: "TrainRequest | None", resume: RunFolder | None, force: bool) -> None:
         try:
             from engine.session import begin, carry_out, forget_if_useless
 
             if resume is not None:
-                carry_out(resume, resume=True, interrupt=self._interrupt)
+                carry_out(resume, resume=True, force=force, interrupt=self._interrupt)
             elif request is not None:
                 run = begin(request)
                 self._folder, self._tail = run, EventTail(run)
                 with forget_if_useless(run):
-                    carry_out(run, interrupt=self._interrupt)
+                    carry_out(run, force=force, interrupt=self._interrupt)
         except EngineError as error:
             self._error = error
         except Exception as error:
@@ -117,11 +122,13 @@ class ThreadRun(RunHandle):
         self.join()
         if self._folder is None or not isinstance(self._error, Interrupted):
             raise self._error or EngineError("the run ended before it could be detached")
-        return start_process(self._folder)
+        return start_process(self._folder, force=True)
 
 
-def start_process(run: RunFolder) -> RunHandle:
+def start_process(run: RunFolder, *, force: bool = False) -> RunHandle:
     """Goes on with a run in a process of its own, in a session of its own: it survives this terminal.
+
+    Should the kernel end it for want of memory, its events say so. `force` starts it although it is not expected to fit.
 
     Returns when the process has taken the run, so that it is alive and hears what it is told from then on.
 
@@ -132,7 +139,7 @@ def start_process(run: RunFolder) -> RunHandle:
         raise UserError(f"run {run.name} is being run already")
     with run.log.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "engine", "resume", str(run.path)],
+            [sys.executable, "-m", "engine", "resume", str(run.path), *(["--force"] if force else [])],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -141,7 +148,10 @@ def start_process(run: RunFolder) -> RunHandle:
     ended = threading.Event()
 
     def collect() -> None:
-        process.wait()
+        returncode = process.wait()
+        from engine.session.aftermath import explain_kill
+
+        explain_kill(run, returncode)
         ended.set()
 
     threading.Thread(target=collect, name="engine-process", daemon=True).start()

@@ -1,13 +1,19 @@
 """Runs in threads and as processes of their own; all of them speak only through their folders."""
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from engine.errors import EngineError, Interrupted, UserError
 from engine.runner import RunHandle, ThreadRun, start_process
-from engine.runs.events import ControlAcknowledged, Event, Finished, Resumed, Step
+from engine.runs.events import ControlAcknowledged, Event, Finished, RanOutOfMemory, Resumed, Step
+from engine.runs.folder import find_run
 from tests.training.tiny import World, losses, request, same_bits, tensors, told
 
 
@@ -76,3 +82,51 @@ def test_a_process_that_cannot_go_on(world: World) -> None:
     with pytest.raises(EngineError, match="at once"):
         start_process(run)
     assert not RunHandle(run).alive
+
+
+_KILLED = """
+import sys, time
+from pathlib import Path
+from engine.runner import start_process
+from engine.runs.folder import RunFolder
+handle = start_process(RunFolder(Path(sys.argv[1])), force=True)
+while handle.run.state() in ("running", "interrupted"):
+    time.sleep(0.1)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")
+def test_a_process_that_the_kernel_ends_says_so_and_what_would_fit(world: World) -> None:
+    """A control group holds the run's process and the one that started it; the kernel ends the larger one."""
+    group = Path("/sys/fs/cgroup/memory") if Path("/sys/fs/cgroup/memory").exists() else Path("/sys/fs/cgroup")
+    group /= f"minimind-runner-{os.getpid()}"
+    big = {"hidden_size": 512, "intermediate_size": 4096, "num_hidden_layers": 8}
+    run = world.begun("sft", "killed", max_steps=2, **big)
+    try:
+        group.mkdir()
+        limits = [group / name for name in ("memory.max", "memory.limit_in_bytes") if (group / name).exists()]
+        for file in limits:
+            file.write_text(str(700 << 20))
+    except OSError:
+        pytest.skip("control groups cannot be made here")
+    if not limits:
+        pytest.skip("control groups cannot limit memory here")
+    try:
+        command = ["sh", "-c", 'echo $$ > "$1"/cgroup.procs && exec "$2" -c "$3" "$4"', "sh", str(group),
+                   sys.executable, _KILLED, str(run.path)]  # fmt: skip
+        ended = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        _wait(lambda: not (group / "cgroup.procs").read_text())
+    finally:
+        with suppress(OSError):
+            group.rmdir()
+    assert ended.returncode == 0, ended.stderr
+    *_, said, end = find_run("killed").history()
+    assert isinstance(said, RanOutOfMemory) and said.phase == "unknown" and "kernel ended it" in said.what
+    assert isinstance(end, Finished) and end.exit_code == 3 and run.state() == "failed"
+    assert said.plan["breakdown"]["weights"] > 200e6 and not said.plan["fits"]

@@ -16,6 +16,7 @@ _VERBS = {
     "profile": ("engine.cli.profile:profile", "List, show, check and compare profiles."),
     "data": ("engine.cli.data:data", "Look at data: inspect, audit, starter; make files: split, mix, convert, curate."),
     "tokenizer": ("engine.cli.tokenizer:tokenizer", "Train and evaluate tokenizers."),
+    "plan": ("engine.cli.plan:plan", "Tell whether a run will fit, and what to change if not."),
     "train": ("engine.cli.train:train", "Train a stage from a profile."),
     "resume": ("engine.cli.train:resume", "Go on with a run that ended early."),
     "runs": ("engine.cli.runs:runs", "List, show, compare and control runs."),
@@ -24,6 +25,7 @@ _VERBS = {
     "import": ("engine.cli.exchange:import_", "Turn model weights from elsewhere into a checkpoint folder."),
     "export": ("engine.cli.exchange:export", "Write a run's model as a clean folder for use elsewhere."),
     "bench": ("engine.cli.bench:bench", "Measure speed, and what every stage learns, on this machine."),
+    "doctor": ("engine.cli.doctor:doctor", "What this machine has, measured, with advice."),
 }
 
 

@@ -1,6 +1,8 @@
 """engine train, engine resume."""
 
+import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -12,15 +14,18 @@ from tqdm import tqdm
 
 from engine.clean import clean
 from engine.cli.show import number, print_json, print_text, say, shorten, size
-from engine.errors import Interrupted
+from engine.errors import DoesNotFit, Interrupted, OutOfMemory
 from engine.runs.events import (
+    Adjusted,
     Audited,
     CheckpointSaved,
     Evaluated,
     Event,
     Finished,
+    MemoryPlanned,
     NonFiniteStep,
     Progress,
+    RanOutOfMemory,
     Resumed,
     RunStarted,
     Sampled,
@@ -28,6 +33,12 @@ from engine.runs.events import (
     Warned,
 )
 from engine.runs.folder import RunFolder, find_run
+
+_FORCE = click.option("--force", is_flag=True, help="Start although it is not expected to fit into memory.")
+_AUTO_FIT = click.option(
+    "--auto-fit", type=click.IntRange(0), default=0, is_flag=False, flag_value=3, metavar="[N]",
+    help="Where memory runs out, or would, change settings so that it fits and go on; N times at most (3).",
+)  # fmt: skip
 
 
 @click.command()
@@ -38,6 +49,8 @@ from engine.runs.folder import RunFolder, find_run
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting of the stage; repeatable.")
 @click.option("--name", default="", help="The run's name.")
 @click.option("--overwrite", is_flag=True, help="Replace a run of that name.")
+@_FORCE
+@_AUTO_FIT
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 def train(
     profile: str,
@@ -47,23 +60,46 @@ def train(
     assignments: tuple[str, ...],
     name: str,
     overwrite: bool,
+    force: bool,
+    auto_fit: int,
     as_json: bool,
 ) -> None:
     """Train the stage of PROFILE, a built-in name such as starter/pretrain or a TOML file."""
     from engine.session import TrainRequest
     from engine.session import train as train_run
+    from engine.session.fitting import fitting_request
 
     request = TrainRequest(profile, data, tokenizer, start_from, assignments, name, overwrite)
-    _run(lambda interrupt, listener: train_run(request, interrupt=interrupt, listener=listener), as_json)
+
+    def work(interrupt: threading.Event, listener: Callable[[Event], None]) -> dict[str, Any]:
+        return train_run(request, force=force, interrupt=interrupt, listener=listener)
+
+    for left in range(auto_fit, -1, -1):
+        try:
+            _run(work, as_json)
+            return
+        except DoesNotFit as error:
+            changed = fitting_request(request, error) if left else None
+            if changed is None:
+                raise
+            say(f"not expected to fit; changed: {' '.join(changed.assignments[len(request.assignments) :])}")
+            request = changed
+        except OutOfMemory as error:
+            _go_on(error, left, as_json)
 
 
 @click.command()
 @click.argument("run")
 @click.option("--allow-inexact", is_flag=True, help="Go on although the machine or its settings changed.")
+@click.option("--apply", "number", type=click.IntRange(1), help="After out of memory: change settings by suggestion N.")
+@_FORCE
+@_AUTO_FIT
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
-def resume(run: str, allow_inexact: bool, as_json: bool) -> None:
+def resume(run: str, allow_inexact: bool, number: int | None, force: bool, auto_fit: int, as_json: bool) -> None:
     """Go on with RUN from its newest checkpoint, bit for bit."""
     from engine.session import carry_out
+    from engine.session.adjust import apply_suggestion
+    from engine.session.aftermath import explain_kill
 
     folder = find_run(run)
     done = _summary_of(folder)
@@ -71,12 +107,42 @@ def resume(run: str, allow_inexact: bool, as_json: bool) -> None:
         say(f"run {folder.name} is done already; there is nothing to resume")
         _show(done, as_json)
         return
-    _run(
-        lambda interrupt, listener: carry_out(
-            folder, resume=True, allow_inexact=allow_inexact, interrupt=interrupt, listener=listener
-        ),
-        as_json,
-    )
+    if killed := explain_kill(folder):
+        say(f"run {folder.name}: {killed.what}")
+    if number is not None:
+        changes = apply_suggestion(folder, number)
+        say("changed: " + ", ".join(f"{name} = {value}" for name, value in changes.items()))
+
+    def work(interrupt: threading.Event, listener: Callable[[Event], None]) -> dict[str, Any]:
+        return carry_out(
+            folder, resume=True, allow_inexact=allow_inexact, force=force, interrupt=interrupt, listener=listener
+        )
+
+    try:
+        _run(work, as_json)
+    except DoesNotFit:
+        raise
+    except OutOfMemory as error:
+        _go_on(error, auto_fit, as_json)
+
+
+def _go_on(error: OutOfMemory, left: int, as_json: bool) -> None:
+    """Changes the run so that it fits, and goes on with it in a fresh process: only its end gives all memory back.
+
+    Raises:
+        OutOfMemory: No changes are left, or none helps.
+    """
+    from engine.session.fitting import adjust_to_fit
+
+    if not left or not adjust_to_fit(error):
+        raise error
+    say(clean(f"{error.what}; settings changed, going on"))
+    command = [sys.executable, "-m", "engine", "resume", error.run, "--auto-fit", str(left - 1)]
+    command += ["--json"] if as_json else []
+    if os.name == "posix":
+        sys.stdout.flush()
+        os.execv(sys.executable, command)
+    sys.exit(subprocess.run(command).returncode)
 
 
 def carry(work: Callable[[threading.Event, Callable[[Event], None]], dict[str, Any]]) -> dict[str, Any]:
@@ -199,6 +265,15 @@ def _line(event: Event) -> str:
             return f"step {step}: non-finite {what}, step skipped; rows {rows[:8]}"
         case Warned(name=name, message=message):
             return f"warning: {name}: {message}"
+        case RanOutOfMemory(phase=phase, step=step, what=what):
+            return f"step {step}: out of memory in {phase}: {what}"
+        case Adjusted(changes=changes, reason=reason):
+            return f"{reason}: " + ", ".join(f"{name} = {value}" for name, value in changes.items())
+        case MemoryPlanned(plan=plan):
+            return (
+                f"memory: {size(plan['peak_bytes'])} allocated at the peak, {size(plan['low_bytes'])} to "
+                f"{size(plan['high_bytes'])} with the program, of {size(plan['limit_bytes'])}"
+            )
         case Resumed(from_step=step):
             return f"resumed from step {step}"
         case _:
@@ -216,7 +291,8 @@ def _readable(summary: dict[str, Any]) -> str:
         [
             f"run {summary['run']}: {summary['status']} after {summary['steps']:,} steps, {summary['tokens']:,} tokens",
             ", ".join(f"{name.replace('_', ' ')} {number(value)}" for name, value in summary["metrics"].items()),
-            f"{number(speed and round(speed))} tokens/s, peak memory {size(summary['peak_bytes'])}",
+            f"{number(speed and round(speed))} tokens/s, peak memory {size(summary['peak_bytes'])} "
+            f"({size(summary['resident_bytes'])} with the program)",
             f"checkpoint {summary['checkpoint']}",
         ]
     )

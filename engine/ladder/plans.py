@@ -14,7 +14,7 @@ from engine.rewards.reward_set import RewardSet
 from engine.runs.folder import find_run
 from engine.runs.history import metrics_of
 from engine.session import TrainRequest, check_request
-from engine.session.assemble import encode_settings
+from engine.session.encoding import encode_settings
 from engine.settings.data import DocumentSettings
 from engine.settings.profile import Settings
 from engine.settings.rewards import RewardSettings

@@ -198,7 +198,7 @@ _RUNGS = (
     ),
     Rung(
         "moe", "starter/pretrain", {"tokenizer": "tokenizer"},
-        {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 256},
+        {"num_experts": 16, "num_experts_per_tok": 4, "moe_intermediate_size": 128},
         lines=(
             Line(
                 Figure("loss of held-out text", "val_loss", is_share=False),

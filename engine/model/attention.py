@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CALL_COST = 4096
-"""What one attention call costs beside its work, in pairs of tokens: as much as a document of 64 tokens."""
-MOVE_COST = 24
-"""What it costs to move a token into its padded slot and back, in pairs of tokens."""
-EXPLICIT_LIMIT = 512
-"""Up to this length bf16 scores are written out on a CPU, see `causal`."""
-EXPLICIT_SCORES = 2**20
-"""How many scores are written out at a time: 2 MiB, about what stays near the core."""
+from engine.model.grouping import EXPLICIT_LIMIT, EXPLICIT_SCORES, Group, group_documents
 
 
 class Attention(Protocol):
@@ -84,18 +76,6 @@ def _explicit(q: Tensor, k: Tensor, v: Tensor, dropout_p: float) -> Tensor:
     return mixed.permute(0, 3, 1, 2, 4).reshape(documents, length, heads, dim)
 
 
-@dataclass(frozen=True)
-class Group:
-    """Documents that share one call: `documents` of them, each padded to `length` slots."""
-
-    documents: int
-    length: int
-
-    def view(self, x: Tensor) -> Tensor:
-        """[documents · length, heads, head_dim] → [documents, length, heads, head_dim]."""
-        return x.view(self.documents, self.length, *x.shape[1:])
-
-
 class DocumentAttention:
     """Causal attention that isolates the documents of a flat batch exactly. Planned once a batch, used by all layers.
 
@@ -116,38 +96,29 @@ class DocumentAttention:
 
     def __init__(self, cu_seqlens: Sequence[int], device: torch.device | str = "cpu") -> None:
         lengths = [end - start for start, end in pairwise(cu_seqlens)]
-        in_order = [Group(len(list(run)), length) for length, run in groupby(lengths)]
-        by_length = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
-        padded: list[Group] = []
-        for document in by_length:
-            if padded and padded[-1].length ** 2 - lengths[document] ** 2 < CALL_COST:
-                padded[-1] = Group(padded[-1].documents + 1, padded[-1].length)
-            else:
-                padded.append(Group(1, lengths[document]))
+        grouping = group_documents(lengths)
         self._slots: Tensor | None = None
-        self._groups = in_order
-        if _cost(padded) + MOVE_COST * sum(lengths) < _cost(in_order):
-            self._groups = padded
-            self._slots, self._tokens = _moves(cu_seqlens, lengths, by_length, padded, device)
-        self.padded_tokens = sum(group.documents * group.length for group in self._groups)
+        self._groups, self.padded_tokens = grouping.groups, grouping.slots
+        if grouping.order is not None:
+            self._slots, self._tokens = _moves(cu_seqlens, lengths, grouping.order, grouping.groups, device)
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, dropout_p: float) -> Tensor:
         """See `Attention`."""
         if self._slots is not None:
             q, k, v = (x.index_select(0, self._slots) for x in (q, k, v))
-        sizes = [group.documents * group.length for group in self._groups]
+        sizes = [group.slots for group in self._groups]
         parts = zip(self._groups, torch.split(q, sizes), torch.split(k, sizes), torch.split(v, sizes), strict=True)
         mixed = [
-            causal(group.view(gq), group.view(gk), group.view(gv), dropout_p).flatten(0, 1)
+            causal(_view(group, gq), _view(group, gk), _view(group, gv), dropout_p).flatten(0, 1)
             for group, gq, gk, gv in parts
         ]
         joined = torch.cat(mixed) if len(mixed) > 1 else mixed[0]
         return joined if self._slots is None else joined.index_select(0, self._tokens)
 
 
-def _cost(groups: Sequence[Group]) -> int:
-    """Pairs of tokens that the calls of a plan are worth."""
-    return sum(CALL_COST + group.documents * group.length**2 for group in groups)
+def _view(group: Group, x: Tensor) -> Tensor:
+    """[documents · length, heads, head_dim] → [documents, length, heads, head_dim]."""
+    return x.view(group.documents, group.length, *x.shape[1:])
 
 
 def _moves(

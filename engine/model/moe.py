@@ -59,7 +59,7 @@ class MixtureOfExperts(nn.Module):
         if self.config.norm_topk_prob:
             weights = weights / weights.sum(-1, keepdim=True)
         order = chosen.flatten().argsort(stable=True)
-        counts = chosen.flatten().bincount(minlength=len(self.experts)).tolist()
+        counts = tokens_by_expert(chosen, len(self.experts))
         copies = x[:, None].expand(-1, slots, -1).reshape(order.shape[0], -1)
         shares = zip(self.experts, torch.split(copies.index_select(0, order), counts), strict=True)
         by_expert = torch.cat([expert(share) for expert, share in shares if len(share) or torch.is_grad_enabled()])
@@ -68,6 +68,17 @@ class MixtureOfExperts(nn.Module):
         if self.config.num_shared_experts:
             mixed = mixed + self.shared_experts(x)
         return mixed, probabilities
+
+
+def tokens_by_expert(chosen: Tensor, experts: int) -> list[int]:
+    """How many tokens each expert gets; a trace, which knows no values, puts an even share in its place.
+
+    Args:
+        chosen: Each token's experts, int64 [N, experts a token].
+        experts: How many there are.
+    """
+    counts: list[int] = chosen.flatten().bincount(minlength=experts).tolist()
+    return counts
 
 
 def load_balancing(routers: Sequence[Tensor], cu_seqlens: Tensor, top_k: int) -> Tensor:
@@ -88,8 +99,8 @@ def load_balancing(routers: Sequence[Tensor], cu_seqlens: Tensor, top_k: int) ->
     """
     probabilities = torch.stack(list(routers))
     lengths = cu_seqlens.diff()
-    documents = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
-    layers, _, experts = probabilities.shape
+    layers, tokens, experts = probabilities.shape
+    documents = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths, output_size=tokens)
     counts = probabilities.new_zeros(layers, len(lengths), experts)
     counts = counts.index_add(1, documents, _assignments(probabilities, top_k))
     shares = counts / (top_k * lengths[:, None])

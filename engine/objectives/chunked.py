@@ -33,6 +33,7 @@ class _ChunkedLoss(torch.autograd.Function):
                 hidden_grad[piece] = slope @ compute_head
             if head_grad is not None:
                 head_grad += slope.T @ rows
+            del slope  # before the next chunk's logits exist
         ctx.gradients = (hidden_grad, head_grad, head.dtype)
         return total
 

@@ -22,6 +22,7 @@ class _LinearLogProbs(torch.autograd.Function):
             log_probs[piece] = logits.gather(1, targets[piece, None])[:, 0] - normalisers[piece]
             likely = (logits - normalisers[piece, None]).exp_()
             entropies[piece] = normalisers[piece] - likely.mul_(logits).sum(dim=-1)
+            del logits, likely  # before the next chunk's exist
         ctx.save_for_backward(hidden, head, targets, normalisers)
         ctx.chunk, ctx.dtype, ctx.temperature = chunk, dtype, temperature
         ctx.mark_non_differentiable(entropies)
@@ -46,6 +47,7 @@ class _LinearLogProbs(torch.autograd.Function):
                 hidden_grad[piece] = grad @ compute_head
             if head_grad is not None:
                 head_grad += grad.T @ rows
+            del logits, grad
         return hidden_grad, None if head_grad is None else head_grad.to(head.dtype), None, None, None, None
 
 

@@ -17,7 +17,7 @@ def sums(values: Tensor, sequence: Tensor, count: int) -> Tensor:
 
 def lengths(sequence: Tensor, count: int) -> Tensor:
     """Tokens of each sequence, float32, shape (count,)."""
-    return torch.bincount(sequence, minlength=count).float()
+    return sums(torch.ones_like(sequence, dtype=torch.float32), sequence, count)
 
 
 def means(values: Tensor, sequence: Tensor, count: int) -> Tensor:

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-import torch
-
+from engine.exhaustion import exhausted
 from engine.rewards.completion import Completion
 from engine.text.messages import Message
 
@@ -26,15 +25,15 @@ class ModelReward:
         """The score of each completion, uncut, or the error that the model raised for it.
 
         Raises:
-            torch.OutOfMemoryError, MemoryError: There is no room for the model; what is next is for the run to say.
+            RuntimeError, MemoryError: There is no room for the model; what is next is for the run to say.
         """
         try:
             scores = self._score([(completion.prompt, completion.text) for completion in completions])
             if len(scores) != len(completions):
                 raise ValueError(f"the reward model gave {len(scores)} scores for {len(completions)} answers")
-        except (torch.OutOfMemoryError, MemoryError):
-            raise
         except Exception as error:
+            if exhausted(error):
+                raise
             if len(completions) == 1:
                 return [error]
             return [found for completion in completions for found in self([completion])]  # who is to blame?

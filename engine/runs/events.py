@@ -116,6 +116,46 @@ class Warned(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MemoryPlanned(Event):
+    """What the run is expected to take, before its first step: `plan` as `engine plan --json` prints it."""
+
+    type = "memory_planned"
+    plan: dict[str, Any]
+    measured_bytes: int | None = None
+    """The allocated peak of the largest micro-batch, measured; None where it could not be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RanOutOfMemory(Event):
+    """There was no memory left: when, for what, and which changes would fit, the best first.
+
+    `phase` is `start` (before the first step: reading, loading), `rehearsal` (the first, dry pass), `training`,
+    `rollout`, `evaluation`, or `unknown` where the process was ended from outside.
+    """
+
+    type = "ran_out_of_memory"
+    step: int
+    phase: str
+    what: str
+    """What the allocator said, or how the end was recognised."""
+    device: str
+    wanted_bytes: int | None
+    limit_bytes: int
+    plan: dict[str, Any]
+    """As `engine plan --json`, with the suggestions that `engine resume --apply` takes by number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adjusted(Event):
+    """Settings were changed so that the run fits; they hold from here on."""
+
+    type = "adjusted"
+    step: int
+    changes: dict[str, Any]
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ControlAcknowledged(Event):
     """A control command was read and is being followed."""
 
@@ -148,8 +188,8 @@ class Finished(Event):
 EVENTS: dict[str, type[Event]] = {
     kind.type: kind
     for kind in (
-        RunStarted, Progress, Audited, Step, Evaluated, Sampled, CheckpointSaved, NonFiniteStep, Warned,
-        ControlAcknowledged, Resumed, Finished,
+        RunStarted, Progress, Audited, MemoryPlanned, Step, Evaluated, Sampled, CheckpointSaved, NonFiniteStep, Warned,
+        RanOutOfMemory, Adjusted, ControlAcknowledged, Resumed, Finished,
     )
 }  # fmt: skip
 

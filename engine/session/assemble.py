@@ -1,7 +1,7 @@
 """A run's parts: its samples, its model and its stage."""
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ from engine.model.lora import LoraConfig, attach, merge
 from engine.model.transformer import Transformer
 from engine.randomness import derive_seed
 from engine.runs.folder import RunFolder
+from engine.session.encoding import encode_settings
 from engine.session.shape import model_config, stretched
 from engine.settings.lora import LoraSettings
 from engine.settings.profile import Settings
 from engine.settings.registry import StageInfo
 from engine.text.cache import CacheRequest, load_samples
-from engine.text.encode import EncodeSettings
 from engine.text.store import SampleStore
 from engine.text.tokenizer import Tokenizer
 
@@ -78,13 +78,6 @@ def compile_model(model: Transformer) -> None:
         for name in ("input_layernorm", "post_attention_layernorm", *(() if experts else ("mlp",))):
             block.get_submodule(name).compile(dynamic=True)
     model.model.norm.compile(dynamic=True)
-
-
-def encode_settings(settings: Settings) -> EncodeSettings:
-    """How the run's records become samples."""
-    values = settings.values()
-    drawn = {field.name: values[field.name] for field in fields(EncodeSettings) if field.name in values}
-    return EncodeSettings(**drawn, train_on=settings.stage.train_on)
 
 
 def load_data(

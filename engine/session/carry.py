@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from engine.errors import Interrupted, UserError
+from engine.errors import DoesNotFit, Interrupted, UserError
 from engine.process import cores
 from engine.runs.checkpoint import newest_whole, set_aside, sweep
 from engine.runs.control import Inbox, StopNow
@@ -23,11 +23,13 @@ from engine.runs.folder import (
     free_name,
     restore_replaced,
 )
-from engine.session.assemble import build_model, compile_model, encode_settings, implementation, load_data
+from engine.session.assemble import build_model, compile_model, implementation, load_data
 from engine.session.decide import decide, unmet
 from engine.session.disk import check_disk
+from engine.session.encoding import encode_settings
 from engine.session.environment import check_environment, environment_of, tokenizer_fingerprint
 from engine.session.keep import keep, kept_settings
+from engine.session.memory import RunMemory
 from engine.session.report import Listener, Reporter, explained
 from engine.session.request import TrainRequest, requested
 from engine.settings.places import runs_folder
@@ -80,18 +82,22 @@ def carry_out(
     *,
     resume: bool = False,
     allow_inexact: bool = False,
+    force: bool = False,
     interrupt: threading.Event | None = None,
     listener: Listener | None = None,
 ) -> dict[str, Any]:
     """Trains a run that `begin` made, or goes on with one that ended early.
 
-    Everything it has to say goes to the run's events, and to `listener` besides.
+    Everything it has to say goes to the run's events, and to `listener` besides. `force` starts also what is not
+    expected to fit into memory.
 
     Returns:
         The summary: run, status, steps, tokens, losses, speed, memory and the newest checkpoint.
 
     Raises:
         Interrupted: The interrupt was set; the last step boundary is saved.
+        DoesNotFit: The run is not expected to fit; nothing was trained.
+        OutOfMemory: It did not; its memory is given back, and the error's plan says what would.
         EngineError: It failed; the event `finished` says why, and the last checkpoint is whole. A resume that is
             refused leaves the run as it was.
     """
@@ -112,7 +118,7 @@ def carry_out(
                     _announce_resume(run, emit, differing)
                 for name in resolved.get("unmet", []):
                     emit.warn(f"{name}_adjusted", f"{name} = {settings.values()[name]}: {settings.origins[name]}")
-                summary = _train_model(run, settings, emit, inbox)
+                summary = _train_model(run, settings, emit, inbox, force=force)
         finally:
             emit.close()
     if summary["status"] == "stopped" and interrupt.is_set():
@@ -121,12 +127,16 @@ def carry_out(
 
 
 def train(
-    request: TrainRequest, *, interrupt: threading.Event | None = None, listener: Listener | None = None
+    request: TrainRequest,
+    *,
+    force: bool = False,
+    interrupt: threading.Event | None = None,
+    listener: Listener | None = None,
 ) -> dict[str, Any]:
     """`begin` and `carry_out`; a run whose data or settings turn out useless leaves no folder behind."""
     run = begin(request)
     with forget_if_useless(run):
-        return carry_out(run, interrupt=interrupt, listener=listener)
+        return carry_out(run, force=force, interrupt=interrupt, listener=listener)
 
 
 @contextmanager
@@ -134,7 +144,7 @@ def forget_if_useless(run: RunFolder) -> Iterator[None]:
     """Removes the folder of a run that turned out impossible before anything was trained; a replaced one comes back."""
     try:
         yield
-    except UserError:
+    except (UserError, DoesNotFit):
         if not run.checkpoint_steps():
             restore_replaced(run)
         raise
@@ -198,12 +208,15 @@ def _checked_data(
     return store
 
 
-def _train_model(run: RunFolder, settings: Settings, emit: Reporter, inbox: Inbox) -> dict[str, Any]:
+def _train_model(run: RunFolder, settings: Settings, emit: Reporter, inbox: Inbox, *, force: bool) -> dict[str, Any]:
     """Puts the parts together, restores the newest checkpoint if there is one, and trains."""
     training = settings.training
     threads, device = set_threads(training.num_threads), pick_device(training.device)
     tokenizer = Tokenizer.load(run.tokenizer)
     store = _checked_data(run, settings, tokenizer, emit, inbox)
+    memory = emit.memory = RunMemory(run, settings, device, store)
+    if not force:
+        memory.refuse_if_too_large()
     steps = run.checkpoint_steps()
     saved = run.checkpoint(steps[-1]) if steps else None
     model = build_model(run, settings, saved).to(device.torch_device)
@@ -219,7 +232,9 @@ def _train_model(run: RunFolder, settings: Settings, emit: Reporter, inbox: Inbo
     peak = matrix_flops_per_second(model.config, tokens, precision.dtype, device)
     if training.compile:
         compile_model(model)
-    loop = Loop(stage, run, device, precision, emit, inbox, peak)
+    emit.phase = lambda: "rehearsal"
+    emit(memory.rehearse(stage, precision, _count(stage.modules, trainable=False)))
+    loop = Loop(stage, run, device, precision, emit, inbox, peak, memory.look)
     if saved is not None:
         loop.restore(saved)
     emit(
@@ -233,8 +248,9 @@ def _train_model(run: RunFolder, settings: Settings, emit: Reporter, inbox: Inbo
             threads=threads,
         )
     )
+    emit.phase = lambda: loop.doing
     status = loop.train()
-    summary = _summary(run, loop, status, device.peak_memory())
+    summary = _summary(run, loop, status, memory.finish(loop.state.tokens_per_second if status == "done" else None))
     emit(Finished(status=status, step=loop.state.step, summary=summary, exit_code=0 if status == "done" else 130))
     return summary
 
@@ -245,7 +261,7 @@ def _count(modules: Mapping[str, nn.Module], *, trainable: bool) -> int:
     return sum(parameter.numel() for parameter in found if parameter.requires_grad or not trainable)
 
 
-def _summary(run: RunFolder, loop: Loop, status: str, peak_bytes: int) -> dict[str, Any]:
+def _summary(run: RunFolder, loop: Loop, status: str, memory: dict[str, Any]) -> dict[str, Any]:
     state, steps = loop.state, run.checkpoint_steps()
     return {
         "run": run.name,
@@ -258,7 +274,7 @@ def _summary(run: RunFolder, loop: Loop, status: str, peak_bytes: int) -> dict[s
         "val_bits_per_byte": state.last.get("val_bits_per_byte"),
         "metrics": state.last,
         "tokens_per_second": state.tokens_per_second,
-        "peak_bytes": peak_bytes,
+        **memory,
         "skipped_steps": state.skipped,
         "checkpoint": str(run.checkpoint(steps[-1])) if steps else None,
     }

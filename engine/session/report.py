@@ -6,12 +6,12 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-import torch
-
-from engine.errors import EngineError, OutOfMemory
+from engine.errors import EngineError
+from engine.exhaustion import Exhausted, release
 from engine.runs.events import Event, Finished, Progress, Resumed, Sampled, Warned
 from engine.runs.folder import RunFolder
 from engine.runs.history import EventWriter
+from engine.session.memory import RunMemory, exhaustion, explain, out_of_memory
 
 Listener = Callable[[Event], None]
 
@@ -27,6 +27,10 @@ class Reporter:
     def __init__(self, run: RunFolder, listener: Listener | None) -> None:
         self._run, self._listener = run, listener
         self._step = 0
+        self.memory: RunMemory | None = None
+        """What is known of the run's memory, once it is."""
+        self.phase: Callable[[], str] = _start
+        """Says what the run is doing, see `RanOutOfMemory`."""
         self._writer = EventWriter(run)
         self._log = logging.Logger(f"engine.run.{run.name}")
         self._handler = _LogFile(run.log, encoding="utf-8")
@@ -68,20 +72,37 @@ class Reporter:
         try:
             yield
         except Exception as error:
-            failure = explained(error, self._run)
+            found = exhaustion(error)
+            failure = self._out_of_memory(error, found) if found else explained(error, self._run)
             with suppress(OSError):  # where the disk is full, the caller still hears of it
-                if failure is not error:
+                if failure is not error and not found:
                     self._log.exception("the run failed")
                 self(Finished(status="failed", step=self._step, error=str(failure), exit_code=failure.exit_code))
             if failure is error:
                 raise
-            raise failure from error
+            raise failure from (None if found else error)
+
+    def _out_of_memory(self, error: Exception, found: Exhausted) -> EngineError:
+        """Gives back what the failed work holds, then says what happened and what would fit."""
+        phase, self.phase = self.phase(), _start
+        with suppress(MemoryError):
+            self._log.exception("out of memory")
+        release(error)
+        event = explain(self.memory, found, phase, self._step)
+        with suppress(OSError):
+            self(event)
+        return out_of_memory(self._run, event)
 
     def _write_samples(self, said: list[Sampled], mode: str) -> None:
         with self._run.samples.open(mode, encoding="utf-8", errors="backslashreplace") as file:
             for each in said:
                 line = {"step": each.step, "prompt": each.prompt, "text": each.text, "stop_reason": each.stop_reason}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _start() -> str:
+    """What a run does before its first step."""
+    return "start"
 
 
 class _LogFile(logging.FileHandler):
@@ -93,12 +114,6 @@ def explained(error: Exception, run: RunFolder) -> EngineError:
     """An error that a user can act on."""
     if isinstance(error, EngineError):
         return error
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error):
-        return OutOfMemory(
-            "out of memory",
-            where=f"run {run.name}",
-            hint="halve batch_size and double accumulation_steps: the effective batch stays the same",
-        )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         kept = ", ".join(map(str, run.checkpoint_steps())) or "none"
         return EngineError(

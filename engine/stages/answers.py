@@ -79,21 +79,31 @@ def policy_batch(judged: Sequence[tuple[Answer, float]]) -> PolicyBatch | None:
     if not judged:
         return None
     answers, advantages = zip(*judged, strict=True)
-    documents = [(*answer.prompt, *answer.rollout.ids) for answer in answers]
-    lengths = [len(document) for document in documents]
     said = [len(answer.rollout.ids) for answer in answers]
-    weights = [np.arange(length) >= length - count for length, count in zip(lengths, said, strict=True)]
-    batch = Batch(
-        input_ids=np.concatenate([np.array(document, dtype=np.int64) for document in documents]),
-        loss_weights=np.concatenate(weights).astype(np.float32),
-        cu_seqlens=np.cumsum([0, *lengths]),
-        rows=np.array([answer.record.row for answer in answers]),
-        samples=np.array([answer.sample for answer in answers]),
-        slots=len(answers) * max(lengths),
+    batch = answered(
+        [(answer.prompt, answer.rollout.ids) for answer in answers],
+        rows=[answer.record.row for answer in answers],
+        samples=[answer.sample for answer in answers],
     )
     sampled = [value for answer in answers for value in answer.rollout.log_probs]
     advantage = np.repeat(np.array(advantages, dtype=np.float32), said)
     return PolicyBatch(batch, {"sampled": np.array(sampled, dtype=np.float32), "advantage": advantage})
+
+
+def answered(
+    documents: Sequence[tuple[Sequence[int], Sequence[int]]], rows: Sequence[int], samples: Sequence[int]
+) -> Batch:
+    """Documents of a prompt and its answer; the weights are 1 on the answers' tokens."""
+    lengths = [len(prompt) + len(said) for prompt, said in documents]
+    weights = [np.arange(length) >= len(prompt) for length, (prompt, _) in zip(lengths, documents, strict=True)]
+    return Batch(
+        input_ids=np.concatenate([np.array([*prompt, *said], dtype=np.int64) for prompt, said in documents]),
+        loss_weights=np.concatenate(weights).astype(np.float32),
+        cu_seqlens=np.cumsum([0, *lengths]),
+        rows=np.array(rows),
+        samples=np.array(samples),
+        slots=len(documents) * max(lengths),
+    )
 
 
 class RolloutLog:

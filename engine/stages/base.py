@@ -1,11 +1,12 @@
 """What all stages that train a language model have in common: modules, forward pass, checkpoints, samples."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,21 +19,26 @@ from engine.model.adapters import check_base, read_adapter, refill_adapter, save
 from engine.model.config import matmul_flops_per_token
 from engine.model.families import load_pretrained, save_pretrained
 from engine.model.fingerprint import fingerprint
+from engine.model.heads import ScalarModel, load_scalar_model
 from engine.model.hf_config import write_config
 from engine.model.loading import load_model
-from engine.model.lora import adapted, adapter_disabled, merge
+from engine.model.lora import adapted, merge
 from engine.model.moe import load_balancing, router_figures
 from engine.model.transformer import Transformer
 from engine.objectives.cross_entropy import linear_cross_entropy
 from engine.stages.context import StageContext
 from engine.stages.experts import ExpertUse
-from engine.text.batching import Batch, Indices, fill_batches, split_rows
+from engine.stages.precomputed import Ask, Columns, Precomputed
+from engine.stages.reference import Reference
+from engine.text.batching import Batch, Indices, Sampler, fill_batches, make_batch, split_rows
 from engine.text.messages import Message
 from engine.text.store import token_byte_lengths
 from engine.training.batch import DeviceBatch, to_device
 from engine.training.device import DTYPES
 from engine.training.stage import Measures, Said, Term
 from engine.training.validate import held_out_loss
+
+M = TypeVar("M", bound=nn.Module)
 
 _SAMPLES = 3
 _PROMPT_TOKENS = 16
@@ -47,7 +53,10 @@ class ModelStage:
         rates: By module: its learning rate, in times of the run's; 1 where it is not named.
         train_rows: Indices of the samples to train on.
         held_out: Those to validate on, `eval_rows` of them.
+        sampler: The order of what is trained on.
     """
+
+    sampler: Sampler
 
     steps_per_round = 1
     measures_start = False
@@ -69,9 +78,33 @@ class ModelStage:
             held_out = np.sort(held_out[nearest[: self.together * training.eval_rows]])
         self.held_out: Indices = held_out
         self._byte_lengths = token_byte_lengths(context.encoder.tokenizer)
-        self._base_fingerprint = fingerprint(context.model) if adapted(context.model) else ""
         self._figures: dict[str, list[float]] = {}
         self._experts = ExpertUse()
+
+    # The way through the data
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of the whole run."""
+        return self.settings.training.max_steps or self.settings.training.epochs * self.sampler.steps_per_epoch
+
+    def epoch(self, round: int) -> float:
+        """Passes over the data so far."""
+        return self.sampler.epoch(round)
+
+    def largest(self) -> Sequence[Any]:
+        """The sampler's largest micro-batches."""
+        return [make_batch(self.store, np.concatenate(rows), slots=0) for rows in self.sampler.largest(self.rounds)]
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether a step may take several micro-batches."""
+        return self.micro_batches > 1
+
+    @property
+    def micro_batches(self) -> int:
+        """How many a round takes at most."""
+        return min(self.sampler.accumulation_steps, -(-len(self.sampler.units) // self.sampler.batch_size))
 
     # The forward pass
 
@@ -139,6 +172,15 @@ class ModelStage:
         for name, value in figures.items():
             self._figures.setdefault(name, []).append(value)
 
+    @contextmanager
+    def unnoted(self) -> Iterator[None]:
+        """Within it, what `loss` notes is forgotten."""
+        experts, self._experts = self._experts, ExpertUse()
+        try:
+            yield
+        finally:
+            self._experts = experts
+
     def metrics(self) -> dict[str, float]:
         """The means of what was noted since the last report, and how experts were used."""
         found = {name: fmean(values) for name, values in self._figures.items()} | self._experts.metrics()
@@ -147,7 +189,7 @@ class ModelStage:
 
     def state(self) -> dict[str, Any]:
         """What was noted and not reported yet; the order of the data is a function of the step."""
-        return {"figures": self._figures, "experts": asdict(self._experts)}
+        return {"figures": self._figures, "experts": self._experts.state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Restores it."""
@@ -184,7 +226,36 @@ class ModelStage:
         check_base(adapter, self.model, str(self.context.run.companion("start")))
         refill_adapter(self.model, adapter)
 
-    # Frozen companions
+    @cached_property
+    def _base_fingerprint(self) -> str:
+        """Of what the adapter is put on, which does not change."""
+        return fingerprint(self.model)
+
+    # Companions: what is read of them, a trace replaces by their shapes
+
+    def read_model(self, folder: Path) -> Transformer:
+        """A checkpoint's language model, adapters merged."""
+        model = load_model(folder)
+        merge(model)
+        return model
+
+    def read_scalar_model(self, folder: Path) -> ScalarModel:
+        """A reward model, or the critic that is made of it."""
+        return load_scalar_model(folder)
+
+    def placed(self, module: M, dtype: torch.dtype = torch.float32) -> M:
+        """A module where the run computes."""
+        return module.to(self.device.torch_device, dtype)
+
+    def ask_once(
+        self, folder: str, model: Transformer, key: Sequence[object], columns: Columns, *, ask: Ask, what: str
+    ) -> Precomputed:
+        """What a frozen model says of all trained tokens; see `Precomputed`."""
+        return Precomputed(self.context, folder, model, key, columns, ask=ask, what=what)
+
+    def companions(self) -> Iterable[nn.Module]:
+        """None but for stages that compare with another model."""
+        return ()
 
     def frozen(self, name: str, dtype: str = "float32") -> Transformer:
         """A model that the run keeps beside its own, in evaluation mode; it takes no gradients.
@@ -192,16 +263,14 @@ class ModelStage:
         Raises:
             CheckpointError: It cannot be read.
         """
-        model = load_model(self.context.run.companion(name))
-        merge(model)
-        model = model.to(self.device.torch_device, DTYPES[dtype]).eval()
-        return model.requires_grad_(False)
+        model = self.read_model(self.context.run.companion(name))
+        return self.placed(model, DTYPES[dtype]).eval().requires_grad_(False)
 
-    def reference(self) -> "Reference":
+    def reference(self) -> Reference:
         """The checkpoint that the run started from: the base under the adapter, or a frozen copy beside the model."""
         if adapted(self.model):
             return Reference(self.model)
-        return Reference(self.start_model().requires_grad_(False).to(self.device.torch_device).eval())
+        return Reference(self.placed(self.start_model()).eval().requires_grad_(False))
 
     def start_model(self) -> Transformer:
         """The checkpoint that the run started from, in float32; its positions are stretched as the run's are."""
@@ -264,33 +333,6 @@ class ModelStage:
         if self.encoder.settings.train_on != "all":
             end = int(trained[0]) if len(trained) else len(ids)
         return [int(token) for token in ids[:end]]
-
-
-class Reference:
-    """A frozen model to compare with: one of its own, or the base under an adapter.
-
-    Args:
-        model: The frozen model; or the adapted one, which then computes as its base.
-    """
-
-    def __init__(self, model: Transformer) -> None:
-        self.model = model
-        self._shares = adapted(model)
-
-    @torch.no_grad()
-    def hidden(self, moved: DeviceBatch) -> Tensor:
-        """The final hidden states [tokens, width], without dropout."""
-        training, disabled = self.model.training, self._disabled()
-        self.model.eval()
-        try:
-            with disabled:
-                hidden: Tensor = self.model(moved.tokens, moved.positions, moved.attention)
-        finally:
-            self.model.train(training)
-        return hidden
-
-    def _disabled(self) -> AbstractContextManager[None]:
-        return adapter_disabled(self.model) if self._shares else nullcontext()
 
 
 def spread(indices: Indices, count: int = _SAMPLES) -> Indices:

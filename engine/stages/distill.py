@@ -1,7 +1,10 @@
 """White-box distillation: a student learns a frozen teacher's distributions beside the data."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
+from torch import nn
 
 from engine.errors import UserError
 from engine.model.transformer import Transformer
@@ -35,6 +38,10 @@ class Distillation(Supervised):
         self._known: Precomputed | None = None
         if self._top_k:
             self._known, self._teacher = self._precomputed(self._teacher), None
+
+    def companions(self) -> Iterable[nn.Module]:
+        """The teacher, unless it was asked before."""
+        return () if self._teacher is None else (self._teacher,)
 
     def measure(self, batch: Batch) -> Measures:
         """Both terms count the sum of the weights."""
@@ -91,8 +98,7 @@ class Distillation(Supervised):
 
     def _precomputed(self, teacher: Transformer) -> Precomputed:
         """The teacher's top-k of every trained token at the temperature of the distillation."""
-        return Precomputed(
-            self.context,
+        return self.ask_once(
             "teachers",
             teacher,
             (self._own.teacher_dtype, self._own.temperature),

@@ -1,21 +1,22 @@
 """Direct preference optimization: chosen answers become more likely than rejected ones, against a frozen reference."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.objectives.divergence import Teacher, linear_divergence
 from engine.objectives.log_probs import linear_log_probs
 from engine.objectives.preference import Preferences, dpo, takes_mean
 from engine.objectives.sequences import means, sums
 from engine.settings.preference import DpoSettings
-from engine.stages.base import Reference
 from engine.stages.context import StageContext
 from engine.stages.pairs import PairStage
 from engine.stages.precomputed import Precomputed
+from engine.stages.reference import Reference
 from engine.text.batching import Batch
 from engine.training.batch import DeviceBatch
 from engine.training.stage import Evaluation, Measures, Term
@@ -35,6 +36,10 @@ class Dpo(PairStage):
         if self._own.reference_log_probs == "precomputed":
             self._known, self._reference = self._precomputed(self._reference), None
         self._first = True
+
+    def companions(self) -> Iterable[nn.Module]:
+        """The reference, unless it was asked before."""
+        return () if self._reference is None else (self._reference.model,)
 
     def measure(self, batch: Batch) -> Measures:
         """Terms count pairs; log-ratios count tokens of their side, the fine-tuning term those of the chosen sides."""
@@ -149,8 +154,7 @@ class Dpo(PairStage):
 
     def _precomputed(self, reference: Reference) -> Precomputed:
         """The reference's log-probabilities of all trained tokens, in the run's precision."""
-        return Precomputed(
-            self.context,
+        return self.ask_once(
             "log-probs",
             reference.model,
             (str(self.precision.dtype),),

@@ -1,6 +1,7 @@
 """How a mixture of experts was used, over all micro-batches between two reports."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,9 @@ _NAMED = 8
 
 @dataclass
 class ExpertUse:
-    """Counts that add up over batches; plain numbers, for a checkpoint.
+    """Counts that add up over batches.
+
+    What a batch adds stays on its device until it is asked for: no forward pass waits for it.
 
     Attributes:
         loads: Tokens that each expert got, layers × experts.
@@ -22,16 +25,20 @@ class ExpertUse:
     loads: list[list[int]] = field(default_factory=list)
     entropy: float = 0.0
     tokens: int = 0
+    _waiting: list[tuple[Tensor, Tensor, int]] = field(default_factory=list)
 
     def count(self, loads: Tensor, entropy: Tensor, tokens: int) -> None:
         """Takes in a batch; see `engine.model.moe.router_figures`."""
-        before = torch.tensor(self.loads) if self.loads else torch.zeros_like(loads, device="cpu")
-        self.loads = (before + loads.cpu()).tolist()
-        self.entropy += float(entropy.mean())
-        self.tokens += tokens
+        self._waiting.append((loads, entropy.mean(), tokens))
+
+    def state(self) -> dict[str, Any]:
+        """Plain numbers by attribute, for a checkpoint."""
+        self._add_up()
+        return {"loads": self.loads, "entropy": self.entropy, "tokens": self.tokens}
 
     def metrics(self) -> dict[str, float]:
         """Each expert's load in times of an even share, all layers together, and the extremes of any layer."""
+        self._add_up()
         if not self.tokens:
             return {}
         loads = torch.tensor(self.loads, dtype=torch.float64)
@@ -43,3 +50,11 @@ class ExpertUse:
             "router_entropy": self.entropy / self.tokens,
             **({f"expert_load_{number}": share for number, share in enumerate(each)} if len(each) <= _NAMED else {}),
         }
+
+    def _add_up(self) -> None:
+        for loads, entropy, tokens in self._waiting:
+            before = torch.tensor(self.loads) if self.loads else torch.zeros_like(loads, device="cpu")
+            self.loads = (before + loads.cpu()).tolist()
+            self.entropy += float(entropy)
+            self.tokens += tokens
+        self._waiting.clear()

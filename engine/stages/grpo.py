@@ -24,12 +24,13 @@ class Grpo(PolicyStage):
         self._own = context.settings.part(GrpoSettings)
         self.steps_per_round = self._own.updates_per_rollout
         super().__init__(context, GRPO_LOSSES[self._own.loss_type], (self._own.clip_low, self._own.clip_high))
+        self.answers_a_prompt, self.needs_old = self._own.num_generations, self.steps_per_round > 1
 
     def make_round(self, round: int) -> tuple[list[list[PolicyBatch]], Callable[[], None]]:
         """Answers, rewards, advantages; every update sees the same micro-batches. A group is never split."""
         micro = self.prompts_of(round)
         asked = [sample for prompts in micro for sample in prompts]
-        groups = self.answer(asked, self._own.num_generations, "rollout", round)
+        groups = self.answer(asked, self.answers_a_prompt, "rollout", round)
         rewards = torch.tensor([[answer.reward for answer in group] for group in groups], dtype=torch.float64)
         silent = without_signal(rewards).tolist()
         compared = rewards
@@ -42,7 +43,7 @@ class Grpo(PolicyStage):
             start += len(prompts)
             pairs = [pair for place in places for pair in zip(groups[place], advantages[place], strict=True)]
             if batch := policy_batch([(answer, value) for answer, value in pairs if self.counts(answer)]):
-                batches.append(self.with_scores(batch, old=self.steps_per_round > 1))
+                batches.append(self.with_scores(batch, old=self.needs_old))
 
         def settle() -> None:
             flat = [answer for group in groups for answer in group]

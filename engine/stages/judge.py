@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from torch import nn
+
 from engine.generation.rollout import Rollout
 from engine.rewards.checks import is_correct
 from engine.rewards.completion import Completion
@@ -27,11 +29,13 @@ class Judge:
     Attributes:
         rewards: The rewards of the run.
         records: The prompts by row: what their answers are compared with.
+        companions: The reward model, if there is one.
     """
 
     def __init__(self, context: StageContext, warn_once: Callable[[str, str, str], None]) -> None:
         own, device = context.settings.part(RewardSettings), context.device.torch_device
         scorer = load_scorer(context.run.companion("reward_model"), device) if "model" in own.rewards else None
+        self.companions = [part for part in vars(scorer).values() if isinstance(part, nn.Module)] if scorer else []
         self.rewards = RewardSet(own, model=scorer)
         self.records = _records(context)
         self._rows = context.store.columns["rows"]

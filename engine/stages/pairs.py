@@ -30,15 +30,10 @@ class PairStage(ModelStage):
             seed=training.seed,
             together=self.together,
         )
-        self.rounds = training.max_steps or training.epochs * self.sampler.steps_per_epoch
 
     def collect(self, round: int) -> list[list[Batch]]:
         """The sampler's micro-batches of one step."""
         return [self.sampler.step(round)]
-
-    def epoch(self, round: int) -> float:
-        """Passes over the data so far."""
-        return self.sampler.epoch(round)
 
     def parts(self, batch: Batch) -> Iterator[Batch]:
         """Its pairs."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.errors import UserError
 from engine.generation.rollout import roll_out
@@ -19,7 +19,7 @@ from engine.objectives.policy import PolicyLoss, aggregate, aggregated_count, su
 from engine.randomness import derive_seed
 from engine.rewards.checks import is_well_formed
 from engine.settings.rollout import KlSettings, RolloutSettings
-from engine.stages.answers import Answer, PolicyBatch, RolloutLog
+from engine.stages.answers import Answer, PolicyBatch, RolloutLog, answered
 from engine.stages.base import ModelStage
 from engine.stages.context import StageContext
 from engine.stages.guard import Guard
@@ -46,6 +46,10 @@ class PolicyStage(ModelStage, ABC):
 
     measures_start = True
     best_metric = "val_reward"
+    answers_a_prompt = 1
+    """How many answers to a prompt stand together."""
+    needs_old = True
+    """Whether the policy is asked for its log-probabilities before the round's first step."""
 
     def __init__(
         self,
@@ -69,12 +73,25 @@ class PolicyStage(ModelStage, ABC):
         self.policy_reference = self.reference() if self.kl.kl_coefficient or needs_reference else None
         self.sampler = self.make_sampler(self.train_rows)
         self.log = RolloutLog(context.run.rollouts)
-        self._guard = Guard(context) if self.sampling.guard_data else None
+        self._guard = self.make_guard()
         self._speed = 0.0
         self._silent_rounds = 0
         self._settle: Callable[[], None] = super().settle
         self._told: set[str] = set()
-        self.judge = Judge(context, self.warn_once)
+        self.judge = self.make_judge()
+
+    def make_judge(self) -> Judge:
+        """What answers are worth."""
+        return Judge(self.context, self.warn_once)
+
+    def make_guard(self) -> Guard | None:
+        """The watch over other rows, where it is wanted."""
+        return Guard(self.context) if self.sampling.guard_data else None
+
+    def companions(self) -> Iterable[nn.Module]:
+        """The reference, and the reward model."""
+        reference = self.policy_reference
+        return [*([] if reference is None else [reference.model]), *self.judge.companions]
 
     def make_sampler(self, samples: Any) -> Sampler:
         """The order of these prompts."""
@@ -89,20 +106,36 @@ class PolicyStage(ModelStage, ABC):
             seed=training.seed,
         )
 
-    @property
-    def rounds(self) -> int:
-        """Rounds of the whole run: `max_steps` counts optimizer steps."""
-        steps = self.settings.training.max_steps  # whole rounds are made
-        whole = self.settings.training.epochs * self.sampler.steps_per_epoch
-        return -(-steps // self.steps_per_round) if steps else whole
-
     def prompts_of(self, round: int) -> list[list[int]]:
         """The prompts of each micro-batch of a round."""
         return [np.concatenate(rows).tolist() for rows in self.sampler.micro_batches(round)]
 
-    def epoch(self, round: int) -> float:
-        """Passes over the prompts so far."""
-        return self.sampler.epoch(round)
+    @property
+    def rounds(self) -> int:
+        """Rounds of the whole run: `max_steps` counts optimizer steps."""
+        steps = self.settings.training.max_steps  # whole rounds are made
+        return -(-steps // self.steps_per_round) if steps else super().rounds
+
+    def largest(self) -> list[PolicyBatch]:
+        """The longest prompts, each with answers as long as they may get; their log-probabilities and worth are 0."""
+        answer = np.arange(self.sampling.max_new_tokens) % self.encoder.tokenizer.vocab_size
+        found = []
+        for prompts in self.largest_prompts():
+            samples = np.repeat(prompts, self.answers_a_prompt).tolist()
+            documents = [(self.store.ids(sample).tolist(), answer.tolist()) for sample in samples]
+            batch = answered(documents, rows=self.store.columns["rows"][samples].tolist(), samples=samples)
+            nothing = np.zeros(len(samples) * len(answer), dtype=np.float32)
+            found.append(PolicyBatch(batch, dict.fromkeys(self.known(), nothing)))
+        return found
+
+    def largest_prompts(self) -> list[list[int]]:
+        """The prompts of the micro-batches that may take the most memory."""
+        return [np.concatenate(rows).tolist() for rows in self.sampler.largest(self.rounds)]
+
+    def known(self) -> list[str]:
+        """What a micro-batch knows of each answer token, by name; see `PolicyBatch.tokens`."""
+        scores = {"old": self.needs_old, "reference": self.policy_reference is not None}
+        return ["sampled", "advantage", *(name for name, there in scores.items() if there)]
 
     def collect(self, round: int) -> Iterable[Sequence[PolicyBatch]]:
         """The round's optimizer steps."""

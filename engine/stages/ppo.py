@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from engine.errors import UserError
-from engine.model.heads import ScalarModel, is_scalar_model, load_scalar_model, restore_scalar_model, save_scalar_model
+from engine.model.heads import ScalarModel, is_scalar_model, restore_scalar_model, save_scalar_model
 from engine.model.lora import LoraConfig, adapted, adapters, attach
 from engine.objectives.advantage import generalised_advantages, whitened
 from engine.objectives.divergence import kl_estimate
@@ -52,11 +52,11 @@ class Ppo(PolicyStage):
 
     def _make_critic(self) -> nn.Module:
         """A model of its own, or a head on the policy's hidden states; values begin at 0 or as a reward model's."""
-        device, kept = self.device.torch_device, self.context.run.companion("critic")
+        kept = self.context.run.companion("critic")
         if self._own.critic == "shared":
             head = nn.Linear(self.model.config.hidden_size, 1, bias=False)
             nn.init.zeros_(head.weight)
-            return head.to(device)
+            return self.placed(head)
         if kept.is_dir() and Tokenizer.load(kept).fingerprint != self.encoder.tokenizer.fingerprint:
             raise UserError(
                 "the critic has another tokenizer than the policy: the values it knows are of other tokens",
@@ -64,16 +64,25 @@ class Ppo(PolicyStage):
                 hint="take a reward model that was made of a checkpoint with the policy's tokenizer, or none",
             )
         if kept.is_dir() and is_scalar_model(kept):
-            critic = load_scalar_model(kept)
+            critic = self.read_scalar_model(kept)
         else:
             critic = ScalarModel(self.frozen("critic").requires_grad_(True) if kept.is_dir() else self.start_model())
         critic.transformer.gradient_checkpointing = self.model.gradient_checkpointing
         if adapted(self.model):
             config = next(iter(adapters(self.model).values())).config
             attach(critic.transformer, LoraConfig(config.rank, config.alpha, config.dropout, config.targets))
-        return critic.to(device)
+        return self.placed(critic)
 
     # Collecting
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether a mini-batch may hold several micro-batches."""
+        return self.micro_batches > self._own.mini_batches
+
+    def known(self) -> list[str]:
+        """Values and returns besides."""
+        return [*super().known(), "value", "return"]
 
     def prompts_of(self, round: int) -> list[list[int]]:
         """The sampler's prompts, which it sorts by length, in random order: mini-batches are to be alike."""

@@ -1,16 +1,16 @@
 """The reward model: a scalar head learns which of two answers is better (Bradley and Terry's model of pairs)."""
 
+from collections.abc import Iterable
 from copy import copy
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.model.heads import (
     ScalarModel,
     is_scalar_model,
-    load_scalar_model,
     restore_scalar_model,
     save_scalar_model,
 )
@@ -30,8 +30,12 @@ class RewardModel(PairStage):
     def __init__(self, context: StageContext) -> None:
         super().__init__(context)
         torch.manual_seed(0)  # a head that is left out may be drawn; nothing random remains of it
-        self._scorer = ScalarModel(context.model, _trained_head(context)).to(context.device.torch_device)
+        self._scorer = self.placed(ScalarModel(context.model, self._trained_head()))
         self.modules = {"model": self._scorer}
+
+    def companions(self) -> Iterable[nn.Module]:
+        """The model that the scorer is made of: its output table, if it has one of its own, stays beside it."""
+        return (self.model,)
 
     def measure(self, batch: Batch) -> Measures:
         """All terms count pairs, the mean score counts answers."""
@@ -81,6 +85,14 @@ class RewardModel(PairStage):
         """Reads it back."""
         restore_scalar_model(self._scorer, folder)
 
+    def _trained_head(self) -> Tensor | None:
+        """The head's weights where the run begins from another reward model; its blocks are the context's model."""
+        run, start = self.context.run, self.settings.data.start_from
+        folder = run.companion("start") if run.companion("start").is_dir() else Path(start)
+        if not start or run.checkpoint_steps() or not is_scalar_model(folder):
+            return None
+        return self.read_scalar_model(folder).score.weight
+
     def _scores(self, batch: Batch) -> Tensor:
         """The score of each side, float32 (sides,)."""
         return self._routed_scores(batch)[0]
@@ -90,15 +102,6 @@ class RewardModel(PairStage):
         moved = self.to_device(batch)
         values, terms = self.routed(self._scorer, moved)
         return values[torch.from_numpy(batch.last_trained()).to(values.device)], terms
-
-
-def _trained_head(context: StageContext) -> Tensor | None:
-    """The head's weights where the run begins from another reward model; its blocks are the context's model."""
-    kept, start = context.run.companion("start"), context.settings.data.start_from
-    folder = kept if kept.is_dir() else Path(start)
-    if not start or context.run.checkpoint_steps() or not is_scalar_model(folder):
-        return None
-    return load_scalar_model(folder).score.weight
 
 
 def _padded_apart(tokenizer: Tokenizer) -> Tokenizer:

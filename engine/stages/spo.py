@@ -15,10 +15,10 @@ from engine.objectives.policy import GRPO_LOSSES
 from engine.objectives.sequences import means
 from engine.randomness import derive_seed
 from engine.settings.spo import SpoSettings
-from engine.stages.answers import Answer, PolicyBatch, policy_batch
+from engine.stages.answers import Answer, PolicyBatch, answered, policy_batch
 from engine.stages.context import StageContext
 from engine.stages.policy import PolicyStage
-from engine.text.batching import Batch, Indices
+from engine.text.batching import Indices
 from engine.training.distributed import sum_over_ranks
 
 _VISITS = 4
@@ -77,6 +77,14 @@ class Spo(PolicyStage):
         chosen = [pool[place] for place in dice.choice(len(pool), count, replace=False, p=weights / weights.sum())]
         size = self.settings.training.batch_size
         return [chosen[start : start + size] for start in range(0, count, size)]
+
+    def largest_prompts(self) -> list[list[int]]:
+        """The sampler's; where prompts are chosen by how undecided they are, any may stand together."""
+        if not self._own.prioritised or self._own.tracker == "global":
+            return super().largest_prompts()
+        pool = np.concatenate(self.sampler.units)
+        longest = pool[np.argsort(-self.store.lengths[pool], kind="stable")]
+        return [longest[: self.settings.training.batch_size].tolist()]
 
     def make_round(self, round: int) -> tuple[list[list[PolicyBatch]], Callable[[], None]]:
         """Answers, what was expected of them, advantages; settled, the trackers take in what happened."""
@@ -195,19 +203,8 @@ class Spo(PolicyStage):
 
     def _visited(self, samples: Sequence[int]) -> PolicyBatch:
         """The last answers to these prompts, with their log-probabilities then."""
-        prompts = [self.store.ids(sample) for sample in samples]
-        said = [np.array(self._last[sample][0], dtype=np.int64) for sample in samples]
-        lengths = [len(prompt) + len(answer) for prompt, answer in zip(prompts, said, strict=True)]
-        batch = Batch(
-            input_ids=np.concatenate([part for pair in zip(prompts, said, strict=True) for part in pair]),
-            loss_weights=np.concatenate(
-                [np.arange(length) >= length - len(answer) for length, answer in zip(lengths, said, strict=True)]
-            ).astype(np.float32),
-            cu_seqlens=np.cumsum([0, *lengths]),
-            rows=np.array(samples),
-            samples=np.array(samples),
-            slots=0,
-        )
+        documents = [(self.store.ids(sample).tolist(), self._last[sample][0]) for sample in samples]
+        batch = answered(documents, rows=samples, samples=samples)
         then = [value for sample in samples for value in self._last[sample][1]]
         return PolicyBatch(batch, {"old": np.array(then, dtype=np.float32)})
 

@@ -28,7 +28,6 @@ class Supervised(ModelStage):
             packing=data.packing,
             seed=training.seed,
         )
-        self.rounds = training.max_steps or training.epochs * self.sampler.steps_per_epoch
 
     def collect(self, round: int) -> list[list[Batch]]:
         """The sampler's micro-batches of one step."""
@@ -47,7 +46,3 @@ class Supervised(ModelStage):
     def evaluate(self) -> Evaluation:
         """Loss and bits per byte of the held-out rows, and answers to fixed prompts."""
         return Evaluation(self.likelihood(), self.say())
-
-    def epoch(self, round: int) -> float:
-        """Passes over the data so far."""
-        return self.sampler.epoch(round)

@@ -8,6 +8,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from engine.text.store import SampleStore
 
 Indices = NDArray[np.int64]
 
+_EPOCHS_LOOKED_AT = 16
+"""How many passes over the data are searched for the largest micro-batch; later ones mix the same rows anew."""
 _OPEN_ROWS = 64
 """How many unfilled rows the packer keeps in mind; more fill better and take longer."""
 
@@ -127,11 +130,11 @@ def pack(lengths: NDArray[np.int64], order: Indices, capacity: int) -> list[Indi
     return [np.array(row, dtype=np.int64) for row in rows]
 
 
-class Sampler:
-    """Which documents each optimizer step trains on.
+class RowOrder:
+    """Which documents each optimizer step trains on, by their lengths alone.
 
     Args:
-        store: The samples.
+        lengths: Tokens of every sample.
         indices: Those to train on.
         batch_size: Rows a micro-batch: documents, pairs, or packed rows.
         accumulation_steps: Micro-batches a step.
@@ -143,7 +146,7 @@ class Sampler:
 
     def __init__(
         self,
-        store: SampleStore,
+        lengths: NDArray[np.int64],
         indices: Indices,
         *,
         batch_size: int,
@@ -153,11 +156,11 @@ class Sampler:
         seed: int,
         together: int = 1,
     ) -> None:
-        self.store, self.batch_size, self.accumulation_steps = store, batch_size, accumulation_steps
+        self.lengths, self.batch_size, self.accumulation_steps = lengths, batch_size, accumulation_steps
         self.max_seq_len, self.packing, self.seed = max_seq_len, packing, seed
         order = self._rng("pack").permutation(indices[::together])
         if packing:
-            self.units = pack(store.lengths, order, max_seq_len)
+            self.units = pack(lengths, order, max_seq_len)
         else:
             self.units = [np.arange(index, index + together, dtype=np.int64) for index in order]
         self._order: tuple[int, Indices] = (-1, order[:0])
@@ -172,10 +175,6 @@ class Sampler:
         """How many passes over the data are behind, before step `step` (counted from 0)."""
         return step / self.steps_per_epoch
 
-    def step(self, step: int) -> list[Batch]:
-        """The micro-batches of optimizer step `step`, counted from 0."""
-        return [self._batch(rows) for rows in self.micro_batches(step)]
-
     def micro_batches(self, step: int) -> list[list[Indices]]:
         """The rows of each micro-batch; rows of similar length stand together where they are not packed."""
         epoch, place = divmod(step, self.steps_per_epoch)
@@ -184,11 +183,51 @@ class Sampler:
             self._order = epoch, self._rng("epoch", epoch).permutation(len(self.units))
         chosen = [self.units[int(unit)] for unit in self._order[1][place * effective : (place + 1) * effective]]
         if not self.packing:
-            chosen.sort(key=lambda unit: -int(self.store.lengths[unit].max()))
+            chosen.sort(key=lambda unit: -int(self.lengths[unit].max()))
         return [chosen[start : start + self.batch_size] for start in range(0, len(chosen), self.batch_size)]
 
-    def _batch(self, rows: list[Indices]) -> Batch:
-        return make_batch(self.store, np.concatenate(rows), slots=len(rows) * self.max_seq_len)
+    def largest(self, steps: int) -> list[list[Indices]]:
+        """The rows of the micro-batches that may take the most memory among those of this many steps.
+
+        Returns:
+            The one with the most tokens, and the one with the largest sum of squared lengths; or one, if it is both.
+        """
+        lengths = self.lengths.astype(np.float64)
+        places = [
+            self._largest(np.array([sizes[unit].sum() for unit in self.units]), steps)
+            for sizes in (lengths, lengths**2)
+        ]
+        return [self.micro_batches(step)[number] for step, number in dict.fromkeys(places)]
+
+    def _largest(self, sizes: NDArray[np.float64], steps: int) -> tuple[int, int]:
+        """The step, and the micro-batch in it, whose units have the largest sum of these sizes."""
+        longest = np.array([self.lengths[unit].max() for unit in self.units])
+        effective, per_epoch = self.batch_size * self.accumulation_steps, self.steps_per_epoch
+        best, found = -1.0, (0, 0)
+        for epoch in range(min(-(-steps // per_epoch), _EPOCHS_LOOKED_AT)):
+            order = self._rng("epoch", epoch).permutation(len(self.units))[: (steps - epoch * per_epoch) * effective]
+            if not self.packing:
+                order = order[np.lexsort((-longest[order], np.arange(len(order)) // effective))]
+            sums = np.add.reduceat(sizes[order], np.arange(0, len(order), self.batch_size))
+            if sums.max() > best:
+                step, place = divmod(int(sums.argmax()) * self.batch_size, effective)
+                best, found = float(sums.max()), (epoch * per_epoch + step, place // self.batch_size)
+        return found
 
     def _rng(self, *purpose: object) -> np.random.Generator:
         return np.random.Generator(np.random.Philox(key=derive_seed(self.seed, *purpose)))
+
+
+class Sampler(RowOrder):
+    """The order of a store's samples, and the batches that follow from it; see `RowOrder` for the arguments."""
+
+    def __init__(self, store: SampleStore, indices: Indices, **order: Any) -> None:
+        super().__init__(store.lengths, indices, **order)
+        self.store = store
+
+    def step(self, step: int) -> list[Batch]:
+        """The micro-batches of optimizer step `step`, counted from 0."""
+        return [
+            make_batch(self.store, np.concatenate(rows), slots=len(rows) * self.max_seq_len)
+            for rows in self.micro_batches(step)
+        ]

@@ -71,6 +71,12 @@ class CacheRequest:
         return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
+def cached_samples(request: CacheRequest, tokenizer: Tokenizer) -> SampleStore | None:
+    """The samples of a file where they have been encoded before."""
+    folder = cache_folder() / "tokens" / request.key(tokenizer)
+    return SampleStore(folder) if folder.exists() else None
+
+
 def load_samples(
     request: CacheRequest, tokenizer: Tokenizer, progress: Callable[[float], None] | None = None
 ) -> SampleStore:

@@ -9,7 +9,7 @@ import psutil
 import torch
 
 from engine.errors import UserError
-from engine.process import cores
+from engine.process import LARGE_FOR_CPU, computes_bfloat16, cores
 
 try:
     import resource
@@ -42,7 +42,7 @@ class Device:
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
         if self.kind == "mps":
             return True
-        return bool(_cpu_flags() & {"amx_bf16", "avx512_bf16", "bf16", "svebf16"})
+        return computes_bfloat16()
 
     def memory_in_use(self) -> int:
         """Bytes: allocated on the card, or resident in this process."""
@@ -52,12 +52,25 @@ class Device:
             return int(torch.mps.current_allocated_memory())
         return int(psutil.Process().memory_info().rss)
 
+    def reset_peak(self) -> bool:
+        """Begins `peak_memory` anew; whether that could be done."""
+        if self.kind == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.torch_device)
+            return True
+        try:
+            Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak resident set size
+        except OSError:
+            return False
+        return self.kind == "cpu"
+
     def peak_memory(self) -> int:
-        """Bytes at most so far: allocated on the card, or resident in this process since it began."""
+        """Bytes at most since the process or `reset_peak`: allocated on the card, or resident in this process."""
         if self.kind == "cuda":
             return int(torch.cuda.max_memory_allocated(self.torch_device))
         if self.kind == "mps":
             return int(torch.mps.driver_allocated_memory())
+        if marked := _high_water_mark():
+            return marked
         if resource is None:
             return int(psutil.Process().memory_info().peak_wset)
         unit = 1 if sys.platform == "darwin" else 1024
@@ -71,12 +84,13 @@ class Device:
             torch.mps.synchronize()
 
 
-def _cpu_flags() -> set[str]:
+def _high_water_mark() -> int:
+    """The peak resident memory as Linux tells it, which a new program in the process begins anew; else 0."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
-        return {"bf16"} if platform.machine() == "arm64" else set()
-    return set(next((line.split(":", 1)[1].split() for line in lines if line.startswith(("flags", "Features"))), []))
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
 
 
 def pick_device(name: str) -> Device:
@@ -108,7 +122,7 @@ def pick_dtype(name: str, device: Device, parameters: int) -> str:
     if name == "auto":
         if device.kind == "cuda" and not device.has_bfloat16():
             return "float16"
-        worth_it = device.kind != "cpu" or parameters >= 8_000_000
+        worth_it = device.kind != "cpu" or parameters >= LARGE_FOR_CPU
         return "bfloat16" if worth_it and device.has_bfloat16() else "float32"
     if name == "bfloat16" and not device.has_bfloat16():
         return "float32"

@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from engine.errors import EngineError
 from engine.runs.checkpoint import load_checkpoint, save_checkpoint, tidy_checkpoints
@@ -44,6 +45,7 @@ class Loop:
         emit: Takes events.
         inbox: What the run is told.
         peak_flops: Flops a second that the model's matrix shapes reach here, for the utilisation; 0 if unknown.
+        look: Called before each micro-batch; what it raises ends the run.
     """
 
     def __init__(
@@ -55,12 +57,13 @@ class Loop:
         emit: Callable[[Event], None],
         inbox: Inbox,
         peak_flops: float = 0.0,
+        look: Callable[[], None] = lambda: None,
     ) -> None:
         self.stage, self.state = stage, LoopState()
         self.total_steps = stage.rounds * stage.steps_per_round
         """Optimizer steps that the whole run takes."""
         self._run, self._device, self._precision = run, device, precision
-        self._emit, self._inbox, self._peak_flops = emit, inbox, peak_flops
+        self._emit, self._inbox, self._peak_flops, self._look = emit, inbox, peak_flops, look
         self._settings = stage.settings.training
         self._update = Updater(stage, device, precision, self.total_steps)
         directions = {metric.name: metric.direction for metric in stage.settings.stage.metrics}
@@ -70,6 +73,8 @@ class Loop:
         self._watch = Watch(self.total_steps, falling=directions.get("loss") == -1)
         self._stop = False
         self._saved_at = -1
+        self.doing = "training"
+        """`training`, `rollout` or `evaluation`: where an error came from."""
 
     def restore(self, folder: Path) -> None:
         """Puts the run where a whole checkpoint left it.
@@ -112,14 +117,27 @@ class Loop:
 
     def _round(self) -> None:
         """Collects and makes one round's steps. It can be given up until its first step has changed the weights."""
-        for number, batches in enumerate(self.stage.collect(self.state.round)):
+        for number, batches in enumerate(self._collected()):
             for module in self.stage.modules.values():
                 module.train()
-            outcome = self._update(self.state.step, batches, _go_on if number else self._inbox.hurry)
+            outcome = self._update(self.state.step, batches, self._look if number else self._hurry)
             if number == 0:
                 self.stage.settle()
             self._account(outcome)
         self.state.round += 1
+
+    def _collected(self) -> Iterator[Sequence[Any]]:
+        """The round's steps; what a policy stage computes for them is a rollout."""
+        steps = None
+        while True:
+            before, self.doing = self.doing, "rollout" if self.stage.settings.stage.train_on == "prompt" else "training"
+            if steps is None:
+                steps = iter(self.stage.collect(self.state.round))
+            batches = next(steps, None)
+            self.doing = before
+            if batches is None:
+                return
+            yield batches
 
     def _do_what_is_due(self) -> None:
         state, settings = self.state, self._settings
@@ -189,8 +207,10 @@ class Loop:
     def _evaluate(self) -> None:
         """Measures and asks; a new best is saved."""
         state = self.state
+        self.doing = "evaluation"
         with self._clock.stopped():
             result = self.stage.evaluate()
+        self.doing = "training"
         state.evaluated_at = state.step
         state.last |= result.metrics
         if result.metrics:
@@ -260,6 +280,7 @@ class Loop:
             self._emit(ControlAcknowledged(id=command.id, command=command.name, step=self.state.step))
             yield command
 
-
-def _go_on() -> None:
-    """Where a round can no longer be given up."""
+    def _hurry(self) -> None:
+        """Before a micro-batch of a round's first step: the round can still be given up."""
+        self._inbox.hurry()
+        self._look()

@@ -1,6 +1,7 @@
 """What a stage is to the loop."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -93,6 +94,26 @@ class Stage(Protocol):
     higher is better."""
 
     def collect(self, round: int) -> Iterable[Sequence[Any]]: ...
+
+    def largest(self) -> Sequence[Any]:
+        """One or two micro-batches that may take the most memory of the whole run; they change nothing of the stage.
+
+        What a run only finds out (the answers of a policy) is as large as it may get.
+        """
+        ...
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether a step may take several micro-batches: gradients then live while the next one is computed."""
+        ...
+
+    def companions(self) -> Iterable[nn.Module]:
+        """The frozen models in memory beside what is trained."""
+        ...
+
+    def unnoted(self) -> AbstractContextManager[None]:
+        """Within it, what `loss` notes for the next report is forgotten."""
+        ...
 
     def settle(self) -> None:
         """The round's first step is made: what collecting it changed besides the weights (logs, trackers) holds now.

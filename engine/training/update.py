@@ -1,7 +1,7 @@
 """One optimizer step over all its micro-batches."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,16 +111,9 @@ class Updater:
         return Outcome(loss, totals, rate, norm, measures, applied, what, rows)
 
     def _backward(self, step: int, index: int, batch: Any, counts: dict[str, float]) -> dict[str, Tensor]:
-        """The terms' values over the step's counts; the key '' holds the loss that was back-propagated."""
+        """See `back_propagate`; dropout is a function of the step and the micro-batch."""
         torch.manual_seed(derive_seed(self._settings.seed, "dropout", step, index, rank()))
-        with self._precision.autocast():
-            terms = self._stage.loss(batch)
-        # a term of nothing has a sum of 0 with a live graph: it adds 0, and no 0/0
-        values = {name: term.sum / (counts[name] or 1.0) for name, term in terms.items()}
-        parts = [values[name] * term.coefficient for name, term in terms.items() if term.coefficient]
-        loss = torch.stack(parts).sum()
-        self._precision.backward(loss)
-        return {"": loss.detach(), **{name: value.detach() for name, value in values.items()}}
+        return back_propagate(self._stage, self._precision, batch, counts)
 
     @torch.no_grad()
     def _bad_parts(self, batches: Sequence[Any]) -> list[Any]:
@@ -146,6 +139,28 @@ class Updater:
     def weights_finite(self) -> bool:
         """Whether every weight is a number."""
         return all(bool(torch.isfinite(parameter).all()) for _, parameter in self.named)
+
+
+def back_propagate(stage: Stage, precision: Precision, batch: Any, counts: Mapping[str, float]) -> dict[str, Tensor]:
+    """Adds a micro-batch's gradients to those that are there.
+
+    Args:
+        stage: Makes the loss.
+        precision: How.
+        batch: The micro-batch.
+        counts: What each term of the loss is divided by.
+
+    Returns:
+        The terms' values over these counts; the key '' holds the loss that was back-propagated.
+    """
+    with precision.autocast():
+        terms = stage.loss(batch)
+    # a term of nothing has a sum of 0 with a live graph: it adds 0, and no 0/0
+    values = {name: term.sum / (counts[name] or 1.0) for name, term in terms.items()}
+    parts = [values[name] * term.coefficient for name, term in terms.items() if term.coefficient]
+    loss = torch.stack(parts).sum()
+    precision.backward(loss)
+    return {"": loss.detach(), **{name: value.detach() for name, value in values.items()}}
 
 
 def _added(values: list[dict[str, float]]) -> dict[str, float]:

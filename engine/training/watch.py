@@ -23,6 +23,7 @@ _NORM_TIMES, _NORM_STEPS, _NORM_LEAST, _NORM_KEPT = 10.0, 3, 10, 50
 _SPEED_SHARE, _SPEED_STEPS, _SPEED_SECONDS, _SPEED_LEAST, _SPEED_KEPT = 0.5, 5, 30.0, 10, 1000
 _VAL_ROSE, _VAL_MARGIN, _VAL_NATS, _VAL_GAIN = 3, 0.02, 0.01, 0.005
 _EMPTY_CLEARS = 100
+_MEMORY_FIRST, _MEMORY_KEPT, _MEMORY_PARTS, _MEMORY_RISE, _MEMORY_BYTES = 20, 40, 5, 0.1, 100 << 20
 _GUARD_SHARE, _GUARD_NATS = 0.05, 0.05
 
 
@@ -64,6 +65,9 @@ class Watch:
 
     `nothing_trained`: a step without a trained token.
 
+    `memory_rising`: the memory in use rose over every fifth of the last forty reports, by 10 % and 100 MiB in all; the
+    first twenty may find their level.
+
     `reward_rises_quality_falls`: the validation reward is above its first value while the guard's loss, on rows that
     are not trained on, is 5 % and 0.05 nats above its lowest.
 
@@ -85,6 +89,8 @@ class Watch:
         self._guards: list[float] = []
         self._first_reward = math.nan
         self._guard_alarm = _Alarm()
+        self._memory: deque[float] = deque(maxlen=_MEMORY_KEPT)
+        self._reports, self._memory_alarm = 0, _Alarm(clears_after=_MEMORY_KEPT)
 
     def step(self, step: int, loss: float, trained: int) -> Iterator[Warned]:
         """Takes an optimizer step, reported or not: its loss and how many tokens it trained on."""
@@ -101,6 +107,7 @@ class Watch:
         """Takes a reported step."""
         yield from self._see_norm(event)
         yield from self._see_speed(event)
+        yield from self._see_memory(event)
 
     def evaluation(self, event: Evaluated) -> Iterator[Warned]:
         """Takes an evaluation."""
@@ -154,6 +161,24 @@ class Watch:
                 f"{best:.4g} to {guard:.4g}: other abilities are lost; lower learning_rate or raise kl_coefficient"
             )
             yield Warned(name="reward_rises_quality_falls", message=message, step=event.step)
+
+    def _see_memory(self, event: Step) -> Iterator[Warned]:
+        self._reports += 1
+        if self._reports <= _MEMORY_FIRST or "memory_bytes" not in event.metrics:
+            return
+        self._memory.append(event.metrics["memory_bytes"])
+        if len(self._memory) < _MEMORY_KEPT:
+            return
+        size, held = _MEMORY_KEPT // _MEMORY_PARTS, list(self._memory)
+        levels = [min(held[start : start + size]) for start in range(0, _MEMORY_KEPT, size)]
+        rises = all(low < high for low, high in pairwise(levels))
+        gained = levels[-1] - levels[0]
+        if self._memory_alarm(rises and gained > max(_MEMORY_RISE * levels[0], _MEMORY_BYTES)):
+            message = (
+                f"the memory in use keeps rising: {levels[0] / 2**20:,.0f} to {levels[-1] / 2**20:,.0f} MiB over "
+                f"{_MEMORY_KEPT} reports; something is kept that should not be"
+            )
+            yield Warned(name="memory_rising", message=message, step=event.step)
 
     def _see_norm(self, event: Step) -> Iterator[Warned]:
         norm = event.metrics.get("grad_norm", math.nan)

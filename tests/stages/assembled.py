@@ -17,7 +17,8 @@ from engine.model.transformer import Transformer
 from engine.rewards.reward_set import Scored
 from engine.runs.control import Inbox
 from engine.runs.folder import RunFolder
-from engine.session.assemble import build_model, encode_settings, implementation, load_data
+from engine.session.assemble import build_model, implementation, load_data
+from engine.session.encoding import encode_settings
 from engine.settings.profile import Settings
 from engine.stages.answers import Answer
 from engine.stages.context import StageContext

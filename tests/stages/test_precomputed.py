@@ -20,7 +20,8 @@ from engine.runs.control import StopNow, send
 from engine.runs.events import Event, Finished, Progress
 from engine.session import carry_out
 from engine.settings.places import cache_folder
-from engine.stages.base import ModelStage, Reference
+from engine.stages.base import ModelStage
+from engine.stages.reference import Reference
 from engine.text.batching import Batch
 from engine.text.cache import build_lock
 from engine.training.batch import DeviceBatch

@@ -133,6 +133,19 @@ def _validations(values: list[float]) -> list[int]:
     ]
 
 
+def test_memory_that_keeps_rising() -> None:
+    def named(held: Callable[[int], float]) -> list[int]:
+        watch = Watch(400)
+        events = [Step(step=n, epoch=0.0, tokens=n, metrics={"memory_bytes": held(n)}) for n in range(1, 121)]
+        return [said.step for event in events for said in watch.report(event) if said.name == "memory_rising"]
+
+    mib = 1 << 20
+    assert named(lambda n: (1000 + 5 * n) * mib)[0] == 60, "the first 20 do not count, then 40 are looked at"
+    assert not named(lambda n: (1000 + 50 * min(n, 20)) * mib), "a run may find its level"
+    assert not named(lambda n: (1000 + n) * mib), "32 MiB in 1,000 are no leak yet"
+    assert not named(lambda n: (1000 + 300 * (n % 7)) * mib), "up and down is no trend"
+
+
 def test_validation_that_rises() -> None:
     assert _validations([3.0, 2.0, 2.1, 2.2, 2.3, 2.4]) == [4]
     assert _validations([3.0, 2.0, 2.2, 2.1, 2.3, 2.2, 2.4]) == []  # up and down

@@ -1,0 +1,216 @@
+"""What a transformer's blocks keep for the backward pass, and work in, in closed form. Torch-free.
+
+Counted from what autograd saves of this engine's modules on a CPU, op by op (tests compare with the real allocator).
+Sizes are bytes; N is the tokens of a micro-batch, S its slots in attention, padding included.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.model.config import ModelConfig
+from engine.model.grouping import EXPLICIT_LIMIT, Group, Grouping, group_documents
+
+_FLOAT, _INT = 4, 8
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How a pass computes.
+
+    Attributes:
+        half: In bfloat16 or float16 rather than float32.
+        device: `cpu`, `cuda` or `mps`.
+        lora_rank: Of an adapter; 0: all weights are trained.
+        lora_targets: The layers that it is put on.
+        lora_dropout: Before its first matrix.
+    """
+
+    half: bool = False
+    device: str = "cpu"
+    lora_rank: int = 0
+    lora_targets: tuple[str, ...] = ()
+    lora_dropout: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """Bytes of a number in the precision of computation."""
+        return 2 if self.half else _FLOAT
+
+    def adapts(self, layer: str) -> bool:
+        """Whether the linear layers of that name, `q_proj` or `up_proj`, have an adapter."""
+        ends = (target.rpartition(".")[2] for target in self.lora_targets)
+        return bool(self.lora_rank) and any(end in ("all-linear", layer) for end in ends)
+
+
+class Block:
+    """One block of a model over the documents of a micro-batch.
+
+    Args:
+        config: The model's shape.
+        lengths: Tokens of each document.
+        compute: How it computes.
+
+    Attributes:
+        tokens: N.
+        grouping: The attention's calls.
+    """
+
+    def __init__(self, config: ModelConfig, lengths: Sequence[int], compute: Compute) -> None:
+        self.config, self.compute = config, compute
+        self.tokens = sum(lengths)
+        self.grouping: Grouping = group_documents(lengths)
+        self._query = config.num_attention_heads * config.head_dim
+        self._key_value = config.num_key_value_heads * config.head_dim
+
+    @property
+    def stream(self) -> int:
+        """The residual stream, float32: what gradient checkpointing keeps of a block."""
+        return _FLOAT * self.tokens * self.config.hidden_size
+
+    @property
+    def kept(self) -> int:
+        """What it keeps for the backward pass."""
+        return 2 * self._norm + self._projections + self._attention + self._feed_forward + self._dropped
+
+    @property
+    def weights_copied(self) -> int:
+        """Its weights in the precision of computation, kept from the forward to the backward pass."""
+        return 2 * linear_parameters(self.config) // self.config.num_hidden_layers if self.compute.half else 0
+
+    @property
+    def backward(self) -> int:
+        """What its backward pass works in beside what is kept: slopes of the stream and on the widest part."""
+        config, size = self.config, self.compute.size
+        inner = self.tokens * size * self._width
+        weight = (_FLOAT + (size if self.compute.half else 0)) * config.hidden_size * self._inner
+        feed_forward = 2 * inner + (0 if self.compute.lora_rank else weight)
+        scores = sum(self._scores(group, 2) for group in self.grouping.groups)
+        attention = scores - 4 * inner - 2 * self.stream
+        return self.stream + max(feed_forward, attention)
+
+    @property
+    def forward(self) -> int:
+        """What a pass without gradients works in at most."""
+        stream, normed = self.stream, self.stream
+        wide = self.tokens * self._width * self.compute.size * 3
+        written = max(self._scores(group, 1) for group in self.grouping.groups)
+        attended = self.grouping.slots * self.compute.size * 2 * (self._query + self._key_value) + written
+        weight = 2 * self.config.hidden_size * self._inner if self.compute.half else 0
+        return stream + normed + max(wide + weight, attended)
+
+    # Parts
+
+    @property
+    def _width(self) -> int:
+        """The inner width that a token passes through."""
+        config = self.config
+        if not config.num_experts:
+            return config.intermediate_size
+        return (config.num_experts_per_tok + config.num_shared_experts) * config.moe_intermediate_size
+
+    @property
+    def _inner(self) -> int:
+        """The inner width of one product."""
+        return self.config.moe_intermediate_size if self.config.num_experts else self.config.intermediate_size
+
+    @property
+    def _norm(self) -> int:
+        """The stream, its scale, and what the weight is multiplied with."""
+        kept = 1 if self.compute.lora_rank else 2
+        return self.tokens * _FLOAT * (kept * self.config.hidden_size + 1)
+
+    @property
+    def _projections(self) -> int:
+        """What query, key and value are made of, and what they are before their own norms."""
+        compute, config = self.compute, self.config
+        found = self._inputs(("q_proj", "k_proj", "v_proj"), config.hidden_size)
+        heads = config.num_attention_heads + config.num_key_value_heads
+        if config.qk_norm:
+            kept = 1 if compute.lora_rank else 2
+            found += self.tokens * _FLOAT * (kept * (self._query + self._key_value) + heads)
+        if compute.half:
+            found += self.tokens * compute.size * config.head_dim  # cosines and sines once more
+        return found
+
+    @property
+    def _attention(self) -> int:
+        """Queries, keys, values, and the result before its projection."""
+        size, grouping = self.compute.size, self.grouping
+        alone = grouping.order is None and len(grouping.groups) == 1
+        copied, found = self.tokens * size * self._query, 0
+        for group in grouping.groups:
+            fused = not self._explicit(group) and not self._math
+            repeated = self._query if self._math and not self._explicit(group) else self._key_value
+            found += group.slots * size * (self._query + 2 * repeated)
+            found += self._scores(group, 3 if self.config.dropout else 1)
+            if fused:
+                found += group.slots * (_FLOAT * self.config.num_attention_heads + size * self._query)
+                copied = 0 if alone else copied
+        keeps = not self.compute.lora_rank or (self.compute.adapts("o_proj") and not self.compute.lora_dropout)
+        return found + (copied if keeps else 0)
+
+    @property
+    def _math(self) -> bool:
+        """Whether torch writes the scores out: for dropout, on a CPU."""
+        return bool(self.config.dropout) and self.compute.device == "cpu"
+
+    def _explicit(self, group: Group) -> bool:
+        """Whether the engine does, see `engine.model.attention.causal`."""
+        return self.compute.device == "cpu" and self.compute.half and group.length <= EXPLICIT_LIMIT
+
+    def _scores(self, group: Group, copies: int) -> int:
+        """Attention weights that are written out."""
+        written = self._explicit(group) or self._math
+        pairs = group.documents * group.length**2
+        return copies * self.compute.size * self.config.num_attention_heads * pairs if written else 0
+
+    @property
+    def _feed_forward(self) -> int:
+        config, compute = self.config, self.compute
+        found = self._inputs(("o_proj",), self._query, is_kept=True, is_half=True)
+        found += self.tokens * compute.size * self._width * 3
+        found += self._inputs(("down_proj",), self._width, is_half=True)
+        if not config.num_experts:
+            return found + self._inputs(("gate_proj", "up_proj"), config.hidden_size)
+        taken, width = config.num_experts_per_tok, config.hidden_size
+        inputs = self._inputs(("gate_proj", "up_proj"), taken * width)
+        if config.num_shared_experts and compute.half:
+            inputs += self._inputs(("gate_proj", "up_proj"), width)
+        routed = _FLOAT * (config.num_experts + 1 + 2 * taken) + _INT * 3 * taken
+        router_input, by_token = _FLOAT * width, compute.size * taken * width
+        return found + inputs + self.tokens * (routed + router_input + by_token)
+
+    def _inputs(self, layers: tuple[str, ...], width: int, *, is_kept: bool = False, is_half: bool = False) -> int:
+        """What linear layers with one input keep of it.
+
+        Args:
+            layers: Their names.
+            width: Of the input.
+            is_kept: Whether others keep it anyway.
+            is_half: Whether it comes in the precision of computation; else under autocast each layer casts a copy.
+        """
+        compute, size = self.compute, self.compute.size
+        copies = len(layers) if compute.half and not is_half else 1
+        if not compute.lora_rank:
+            return 0 if is_kept else self.tokens * size * width * copies
+        adapted = sum(compute.adapts(layer) for layer in layers)
+        inner = self.tokens * size * adapted * compute.lora_rank
+        if compute.lora_dropout:
+            mask = size if is_half else _FLOAT
+            return inner + self.tokens * adapted * width * (mask + size)
+        if is_kept or not adapted:
+            return inner
+        return inner + self.tokens * size * width * (adapted if copies > 1 else 1)
+
+    @property
+    def _dropped(self) -> int:
+        """Masks of dropout on both residual branches."""
+        return 2 * self.tokens * self.compute.size * self.config.hidden_size if self.config.dropout else 0
+
+
+def linear_parameters(config: ModelConfig) -> int:
+    """Weights of the linear layers of all blocks."""
+    query, key_value = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+    experts = config.num_experts + config.num_shared_experts
+    inner = experts * config.moe_intermediate_size if config.num_experts else config.intermediate_size
+    return config.num_hidden_layers * config.hidden_size * (2 * (query + key_value) + 3 * inner)

@@ -1,0 +1,257 @@
+"""A step's allocated peak in closed form, for every stage. Torch-free, far below a millisecond a step.
+
+A step has moments at which memory may peak: the loss, the beginning and the end of the backward pass, the optimizer's
+step, and in reinforcement learning the making of answers. Each is added up from its parts; the largest counts.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from engine.memory.activations import Block, Compute, linear_parameters
+from engine.memory.plan import Breakdown
+from engine.model.config import ModelConfig, num_parameters
+
+_FLOAT, _MOMENTS = 4, 8
+"""Bytes of a float32, and of AdamW's two moments."""
+_BATCH = 48
+"""Bytes a token of a batch: ids, positions, sources, targets, documents as int64, weights."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """A model that takes part.
+
+    Attributes:
+        config: Its shape.
+        head: Whether it has an output table; else a scalar head.
+        trained: Whether it takes gradients.
+        size: Bytes of a weight.
+    """
+
+    config: ModelConfig
+    head: bool = True
+    trained: bool = False
+    size: int = _FLOAT
+
+    def parameters(self) -> int:
+        """Of the whole model; an adapter comes on top."""
+        parts = num_parameters(self.config)
+        if self.head:
+            return sum(parts.values())
+        return sum(parts.values()) - parts["head"] + self.config.hidden_size
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step is made of.
+
+    Attributes:
+        model: The model that is trained.
+        compute: How it computes.
+        lengths: Tokens of each document of the largest micro-batch.
+        trained: How many of its tokens have a target.
+        chunk: Tokens whose logits exist at a time.
+        objective: `cross_entropy`, `log_probs`, `divergence` (both terms), `cached_divergence` or `scalar`.
+        accumulates: Whether gradients of earlier micro-batches are there already.
+        checkpointing: Whether blocks are computed again on the way back.
+        reference: A frozen model of the same shape that is asked within the loss (dpo) or before it.
+        asks_within: Whether it is asked within the loss.
+        teacher: A frozen teacher, asked within the loss.
+        critic: A model of its own that is trained beside the policy.
+        judge: A reward model.
+        rollout: Answers made at a time, tokens a row, prompts a time; None in supervised stages.
+        only: `rollout` or `update`, where nothing else is asked about.
+    """
+
+    model: Side
+    compute: Compute
+    lengths: tuple[int, ...]
+    trained: int
+    chunk: int
+    objective: str
+    accumulates: bool = False
+    checkpointing: bool = False
+    reference: Side | None = None
+    asks_within: bool = False
+    teacher: Side | None = None
+    critic: Side | None = None
+    judge: Side | None = None
+    rollout: "Rollout | None" = None
+    only: str = ""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Answers in the making: `rows` at a time, each up to `length` tokens, from prompts of these lengths."""
+
+    rows: int
+    length: int
+    prompts: tuple[int, ...] = field(default=())
+
+
+def adapter_parameters(config: ModelConfig, compute: Compute) -> int:
+    """Weights of an adapter on a model of this shape."""
+    query, key_value = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+    width, layers = config.hidden_size, config.num_hidden_layers
+    attention = {"q_proj": width + query, "k_proj": width + key_value, "v_proj": width + key_value,
+                 "o_proj": query + width}  # fmt: skip
+    inner = config.moe_intermediate_size if config.num_experts else config.intermediate_size
+    feed_forward = sum(width + inner for layer in ("gate_proj", "up_proj", "down_proj") if compute.adapts(layer))
+    shared = sum(
+        width + config.num_shared_experts * inner
+        for layer in ("gate_proj", "up_proj", "down_proj")
+        if compute.adapts(layer) and config.num_shared_experts
+    )
+    ends = sum(size for layer, size in attention.items() if compute.adapts(layer))
+    return layers * compute.lora_rank * (ends + feed_forward * max(1, config.num_experts) + shared)
+
+
+def peak(step: Step) -> tuple[Breakdown, str]:
+    """What is allocated at the worst moment, and whether that is an `update` or a `rollout`."""
+    moments = [(moment, "update") for moment in _update(step)] + [(moment, "rollout") for moment in _rollout(step)]
+    return max((moment for moment in moments if step.only in ("", moment[1])), key=lambda entry: entry[0].total)
+
+
+def trained_parameters(side: Side, compute: Compute) -> int:
+    """How many parameters of a trained model take gradients."""
+    if not compute.lora_rank:
+        return side.parameters()
+    return adapter_parameters(side.config, compute) + (0 if side.head else side.config.hidden_size)
+
+
+def _resting(step: Step) -> Breakdown:
+    """What is there all along, once the optimizer has its moments."""
+    compute, sides = step.compute, [side for side in (step.model, step.critic) if side]
+    adapters = {id(side): adapter_parameters(side.config, compute) if compute.lora_rank else 0 for side in sides}
+    trained = sum(trained_parameters(side, compute) for side in sides)
+    others = [side.size * side.parameters() for side in (step.reference, step.judge) if side]
+    return Breakdown(
+        weights=_FLOAT * (step.model.parameters() + adapters[id(step.model)]),
+        optimizer=_MOMENTS * trained,
+        reference=sum(others),
+        teacher=step.teacher.size * step.teacher.parameters() if step.teacher else 0,
+        critic=_FLOAT * (step.critic.parameters() + adapters[id(step.critic)]) if step.critic else 0,
+        runtime=_BATCH * sum(step.lengths) + _FLOAT * step.model.config.head_dim * sum(step.lengths),
+    )
+
+
+def _update(step: Step) -> Iterator[Breakdown]:
+    resting, compute, tokens = _resting(step), step.compute, sum(step.lengths)
+    sides = [side for side in (step.model, step.critic) if side]
+    blocks = [Block(side.config, step.lengths, compute) for side in sides]
+    gradients = _FLOAT * sum(trained_parameters(side, compute) for side in sides)
+    there = gradients if step.accumulates else 0
+    kept = sum(_kept(block, step.checkpointing) for block in blocks)
+    copies = sum(block.weights_copied * block.config.num_hidden_layers for block in blocks)
+    if step.checkpointing and compute.lora_rank:  # only weights that are trained are cached
+        copies = 0
+    loss = _Loss(step)
+    within = resting.runtime + copies + loss.copies
+    yield replace(resting, gradients=there, activations=kept + loss.before, logits=loss.asking, runtime=within)
+    yield replace(
+        resting, gradients=there + loss.gradients, activations=kept + loss.activations, logits=loss.sloping,
+        runtime=within,
+    )  # fmt: skip
+    yield replace(
+        resting, gradients=there + loss.head_gradient, activations=kept + loss.slopes + 2 * blocks[0].stream,
+        runtime=resting.runtime + (0 if step.checkpointing else copies),
+    )  # fmt: skip
+    for frozen in (side for side in (step.reference if step.asks_within else None, step.teacher) if side):
+        other = Block(frozen.config, step.lengths, replace(compute, lora_rank=0, half=compute.half or frozen.size == 2))
+        yield replace(
+            resting, gradients=there, activations=kept + loss.before + other.forward, logits=loss.asking,
+            runtime=within,
+        )  # fmt: skip
+    for index, block in enumerate(blocks):
+        others = sum(_kept(other, step.checkpointing) for other in blocks[:index] + blocks[index + 1 :])
+        again = block.kept - block.stream if step.checkpointing else 0
+        own_copies = block.weights_copied if step.checkpointing else copies
+        top = _kept(block, step.checkpointing) + others + again + block.backward
+        yield replace(
+            resting, gradients=there or loss.head_gradient, activations=top,
+            runtime=resting.runtime + own_copies,
+        )  # fmt: skip
+        first = (block.stream if step.checkpointing else block.kept) + again + block.backward
+        embedding = _FLOAT * block.config.vocab_size * block.config.hidden_size
+        untied = 0 if block.config.tie_word_embeddings or compute.lora_rank else embedding
+        own = 0 if compute.lora_rank else _FLOAT * linear_parameters(block.config) // block.config.num_hidden_layers
+        yield replace(
+            resting, gradients=gradients - (0 if step.accumulates else untied + own), activations=first,
+            runtime=resting.runtime + block.weights_copied,
+        )  # fmt: skip
+    again = 0
+    if not compute.lora_rank:
+        config = step.model.config
+        embedding = _FLOAT * config.vocab_size * config.hidden_size
+        again = embedding if config.tie_word_embeddings or step.accumulates else 0
+    stream = _FLOAT * tokens * step.model.config.hidden_size
+    yield replace(resting, gradients=gradients + again, activations=stream)
+    yield replace(resting, gradients=gradients)
+
+
+def _kept(block: Block, checkpointing: bool) -> int:
+    """By all blocks of a model, from its input on."""
+    layers = block.config.num_hidden_layers
+    masks = block.stream if block.config.dropout else 0
+    return layers * (block.stream if checkpointing else block.kept) + masks
+
+
+class _Loss:
+    """The end of the forward pass: the final norm, and what the objective makes of it.
+
+    Attributes:
+        asking: What it works in without gradients of the table, and
+        sloping: with them.
+    """
+
+    def __init__(self, step: Step) -> None:
+        config, compute = step.model.config, step.compute
+        width, vocabulary, scalar = config.hidden_size, config.vocab_size, step.objective == "scalar"
+        stream, gathered = _FLOAT * sum(step.lengths) * width, 0 if scalar else _FLOAT * step.trained * width
+        table, scores = (
+            _FLOAT * vocabulary * width,
+            0 if scalar else _FLOAT * min(step.chunk, step.trained) * vocabulary,
+        )
+        half = compute.half and not scalar
+        both = step.objective in ("divergence", "cached_divergence")
+        final = (2 if compute.lora_rank else 3) * stream  # its input, what its weight is multiplied with, its result
+        self.copies = table // 2 if half else 0
+        self.head_gradient = 0 if compute.lora_rank or scalar else table
+        # a chunk's gradient of the table; in half precision once more in float32 to be added
+        added = 0 if not self.head_gradient else 3 * table // 2 if half else table
+        within = {"divergence": 6, "cached_divergence": 5}.get(step.objective, 2) * scores
+        if step.objective == "log_probs":
+            self.asking, self.sloping = within, (3 * scores // 2 if half else scores) + added
+        else:
+            self.asking, self.sloping = 0, max(within, (scores // 2 if half else scores) + added)
+        self.gradients = self.head_gradient * (2 if both else 1)
+        self.before = final + gathered
+        self.activations = final + gathered * (4 if both else 2)
+        self.slopes = 2 * stream + gathered
+
+
+def _rollout(step: Step) -> Iterator[Breakdown]:
+    """While answers are made: the prompts' pass, and the keys and values of all rows; `keep` holds them twice."""
+    if step.rollout is None:
+        return
+    resting, config, compute = _resting(step), step.model.config, step.compute
+    rollout = step.rollout
+    token = 2 * _FLOAT * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+    cache = token * rollout.rows * rollout.length
+    scores = _FLOAT * rollout.rows * config.vocab_size
+    yield replace(resting, rollout_cache=2 * cache, logits=scores)
+    yield replace(resting, rollout_cache=cache, logits=scores * 8)
+    if rollout.prompts:
+        block = Block(config, rollout.prompts, replace(compute, lora_rank=0))
+        prompts = token * len(rollout.prompts) * rollout.length
+        yield replace(resting, rollout_cache=prompts, activations=block.forward)
+
+
+def documents(count: int, length: int) -> tuple[int, ...]:
+    """A micro-batch of equal documents, for want of better knowledge."""
+    return (length,) * max(1, count)
+
+
+def copies_of(prompts: Sequence[int], copies: int, answer: int, room: int) -> tuple[int, ...]:
+    """Prompts with answers as long as may be."""
+    return tuple(min(prompt + answer, room) for prompt in prompts for _ in range(copies))

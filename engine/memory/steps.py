@@ -1,0 +1,205 @@
+"""From settings to the step that memory is planned for: which models take part, and how large its micro-batch is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.memory.activations import Compute
+from engine.memory.estimate import Rollout, Side, Step
+from engine.model.config import ModelConfig
+from engine.settings.data import DocumentSettings
+from engine.settings.distill import DistillSettings
+from engine.settings.lora import LoraSettings
+from engine.settings.profile import Settings
+from engine.settings.rewards import RewardSettings
+from engine.settings.rollout import GrpoSettings, KlSettings, RolloutSettings
+from engine.text.batching import RowOrder
+
+_HALF = ("bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is known of the rows of a run: of every training sample its tokens and how many have a target.
+
+    Sides of pairs stand one after the other.
+    """
+
+    lengths: NDArray[np.int64]
+    trained: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What settings do not say.
+
+    Attributes:
+        config: The shape of the model that is trained.
+        device: `cpu`, `cuda` or `mps`.
+        has_bfloat16: Whether bfloat16 is worth something there.
+        others: The shapes of other models by what the run calls them: `teacher`, `critic`, `reward_model`.
+        rows: Of the data; None where they have not been encoded yet.
+        only: `rollout`, where the making of answers alone is asked about.
+        measured: Tokens of each document and targets of micro-batches that are known to be the largest.
+    """
+
+    config: ModelConfig
+    device: str = "cpu"
+    has_bfloat16: bool = False
+    others: Mapping[str, ModelConfig] = field(default_factory=dict)
+    rows: Rows | None = None
+    measured: tuple[tuple[tuple[int, ...], int], ...] = ()
+    only: str = ""
+
+
+def steps_of(settings: Settings, facts: Facts, *, exact: bool = True) -> list[Step]:
+    """The steps with the largest micro-batches: one, or two where many tokens and long documents are not the same.
+
+    Args:
+        settings: The run's; `dtype` is decided.
+        facts: What they do not say.
+        exact: Whether the run's own order of rows is gone through; else the longest rows are taken together.
+    """
+    values, training, name = settings.values(), settings.training, settings.stage.name
+    lora, config = settings.part(LoraSettings), replace(facts.config, dropout=settings.model.dropout)
+    compute = Compute(
+        half=training.dtype in _HALF,
+        device=facts.device,
+        lora_rank=lora.lora_rank,
+        lora_targets=tuple(lora.lora_targets),
+        lora_dropout=lora.lora_dropout,
+    )
+    frozen = Side(config)
+    precomputed = values.get("reference_log_probs") == "precomputed"
+    policy = settings.stage.train_on == "prompt"
+    refers = (name == "dpo" and not precomputed) or (policy and (name == "ppo" or bool(_kl(settings))))
+    step = Step(
+        model=Side(config, head=name != "reward", trained=True),
+        compute=compute,
+        lengths=(),
+        trained=0,
+        chunk=training.loss_chunk_size,
+        objective=_objective(settings),
+        accumulates=_accumulates(values),
+        checkpointing=training.gradient_checkpointing,
+        reference=frozen if refers and not lora.lora_rank else None,
+        asks_within=name == "dpo",
+        teacher=_teacher(settings, facts),
+        critic=Side(facts.others.get("critic", config), head=False, trained=True)
+        if values.get("critic") == "own"
+        else None,
+        judge=Side(facts.others.get("reward_model", config), head=False) if _is_judged(settings) else None,
+        rollout=_rollout(settings, facts) if policy else None,
+        only=facts.only,
+    )
+    found = facts.measured or _micro_batches(settings, facts.rows, exact)
+    return [replace(step, lengths=lengths, trained=trained) for lengths, trained in found]
+
+
+def _objective(settings: Settings) -> str:
+    name = settings.stage.name
+    if name == "distill":
+        return "cached_divergence" if settings.part(DistillSettings).teacher_top_k else "divergence"
+    if name == "reward":
+        return "scalar"
+    return "log_probs" if name == "dpo" or settings.stage.train_on == "prompt" else "cross_entropy"
+
+
+def _accumulates(values: Mapping[str, Any]) -> bool:
+    """Whether a step has more than one micro-batch."""
+    return bool(values["accumulation_steps"] > values.get("mini_batches", 1))
+
+
+def _kl(settings: Settings) -> float:
+    return settings.part(KlSettings).kl_coefficient
+
+
+def _is_judged(settings: Settings) -> bool:
+    return settings.stage.train_on == "prompt" and "model" in settings.part(RewardSettings).rewards
+
+
+def _teacher(settings: Settings, facts: Facts) -> Side | None:
+    if settings.stage.name != "distill" or settings.part(DistillSettings).teacher_top_k:
+        return None
+    size = 2 if settings.part(DistillSettings).teacher_dtype in _HALF else 4
+    return Side(facts.others.get("teacher", facts.config), size=size)
+
+
+def copies(settings: Settings) -> int:
+    """Answers to one prompt that are learnt from together."""
+    return settings.part(GrpoSettings).num_generations if settings.stage.name == "grpo" else 1
+
+
+def _prompt_length(settings: Settings, facts: Facts) -> int:
+    longest = settings.data.max_seq_len
+    return (
+        min(longest, int(facts.rows.lengths.max())) if facts.rows is not None and len(facts.rows.lengths) else longest
+    )
+
+
+def _rollout(settings: Settings, facts: Facts) -> Rollout:
+    own, training = settings.part(RolloutSettings), settings.training
+    each = copies(settings)
+    prompts = min(max(1, own.rollout_batch_size // each), training.batch_size * training.accumulation_steps)
+    prompt = _prompt_length(settings, facts)
+    length = min(prompt + own.max_new_tokens, facts.config.max_position_embeddings)
+    return Rollout(prompts * each, length, (prompt,) * prompts)
+
+
+def _micro_batches(settings: Settings, rows: Rows | None, exact: bool) -> list[tuple[tuple[int, ...], int]]:
+    """Lengths of the documents and number of targets of the largest micro-batches."""
+    training, longest = settings.training, settings.data.max_seq_len
+    pairs, policy = settings.stage.reads == ("pair",), settings.stage.train_on == "prompt"
+    packing = "packing" in settings.stage.settings and settings.part(DocumentSettings).packing
+    if rows is None or not len(rows.lengths):
+        count = training.batch_size * (2 if pairs else 1)
+        found = [((longest,) * count, count * (longest - 1))]
+    else:
+        lengths = np.minimum(rows.lengths, longest)
+        chosen = (
+            _longest(lengths, settings, packing, pairs) if not exact else _ordered(lengths, settings, packing, pairs)
+        )
+        trained = np.minimum(rows.trained, longest)
+        found = [(tuple(lengths[each].tolist()), int(trained[each].sum())) for each in chosen]
+    if not policy:
+        return found
+    own, room = settings.part(RolloutSettings), settings.model.max_position_embeddings
+    each, answers = copies(settings), []
+    for prompts, _ in found:
+        documents = [min(prompt + own.max_new_tokens, room) for prompt in prompts for _ in range(each)]
+        said = sum(document - prompt for document, prompt in zip(documents, np.repeat(prompts, each), strict=True))
+        answers.append((tuple(documents), int(said)))
+    return answers
+
+
+def _ordered(lengths: NDArray[np.int64], settings: Settings, packing: bool, pairs: bool) -> list[NDArray[np.int64]]:
+    """The rows of the largest micro-batches in the order in which the run really takes them."""
+    training, together = settings.training, 2 if pairs else 1
+    order = RowOrder(
+        lengths,
+        np.arange(len(lengths)),
+        batch_size=training.batch_size,
+        accumulation_steps=training.accumulation_steps,
+        max_seq_len=settings.data.max_seq_len * together,
+        packing=packing,
+        seed=training.seed,
+        together=together,
+    )
+    steps = training.max_steps or training.epochs * order.steps_per_epoch
+    return [np.concatenate(units) for units in order.largest(steps)]
+
+
+def _longest(lengths: NDArray[np.int64], settings: Settings, packing: bool, pairs: bool) -> list[NDArray[np.int64]]:
+    """At least what the largest micro-batch can be: the longest rows, or packed rows full of them."""
+    size, longest = settings.training.batch_size, settings.data.max_seq_len
+    order = np.argsort(-lengths, kind="stable")
+    if packing:
+        filled = int(np.searchsorted(np.cumsum(lengths[order]), size * longest, side="right"))
+        return [order[: max(1, filled)]]
+    if pairs:
+        first = np.argsort(-(lengths[::2] + lengths[1::2]), kind="stable")[:size] * 2
+        return [np.stack([first, first + 1], axis=1).reshape(-1)]
+    return [order[:size]]

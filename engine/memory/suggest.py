@@ -1,0 +1,205 @@
+"""Changes that make a run fit, each predicted. What does not help is not offered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engine.errors import ProfileError
+from engine.memory.estimate import peak
+from engine.memory.plan import MemoryPlan, Suggestion
+from engine.memory.steps import Facts, steps_of
+from engine.settings.profile import Settings
+
+if TYPE_CHECKING:
+    from engine.memory.planning import Margin
+
+ORIGIN = "adjusted after OOM"
+_HELPS = 0.02
+"""The least share of the peak that a change has to save to be offered."""
+_SHORTEST, _SMALLEST_CHUNK = 16, 64
+_KEEPS_LEARNING = {"batch_size", "accumulation_steps", "gradient_checkpointing", "loss_chunk_size", "dtype",
+                   "rollout_batch_size", "reference_log_probs", "teacher_dtype"}  # fmt: skip
+"""Changes after which a run learns from the same rows in the same order as before."""
+
+
+@dataclass(frozen=True)
+class _Change:
+    """A kind of change.
+
+    Attributes:
+        options: Its values from the smallest change to the largest.
+        cost: What it costs.
+        batch: Whether a step still learns from as many rows.
+    """
+
+    options: list[dict[str, Any]]
+    cost: str
+    batch: bool = True
+
+
+def suggest(settings: Settings, facts: Facts, plan: MemoryPlan, margin: Margin) -> list[Suggestion]:
+    """Changes that lower the peak, the best first.
+
+    Those that fit come before those that only help; among them those that leave the task as it is, then in the order
+    people were taught: length, batch and accumulation, precision, checkpointing, chunks of the loss, dropout, an
+    adapter, answers, frozen models. Of each kind the smallest change that fits is taken, or the largest there is.
+    Where no single one fits, they are put together until it does.
+    """
+    predictor = _Predictor(settings, facts, plan, margin)
+    changes = list(_changes(settings, facts))
+    found = [suggestion for change in changes if (suggestion := predictor.best(change))]
+    if not any(each.fits for each in found) and not plan.fits:
+        found += predictor.together(changes)
+    return sorted(found, key=lambda each: (not each.fits, not keeps_learning(each)))
+
+
+def resumes(changes: Iterable[str]) -> bool:
+    """Whether a run that has begun to learn can go on with changes of these settings."""
+    return set(changes) <= _KEEPS_LEARNING | {"dropout", "max_new_tokens"}
+
+
+def keeps_learning(suggestion: Suggestion) -> bool:
+    """Whether a run can go on with the change as if nothing had happened."""
+    return suggestion.keeps_effective_batch and set(suggestion.changes) <= _KEEPS_LEARNING
+
+
+class _Predictor:
+    """Predicts what changes bring."""
+
+    def __init__(self, settings: Settings, facts: Facts, plan: MemoryPlan, margin: Margin) -> None:
+        self._settings, self._facts, self._plan, self._margin = settings, facts, plan, margin
+        # what is known of the run's own peak corrects the formula for what is changed
+        self._correction = plan.peak_bytes / max(1, self._peak(settings))
+
+    def best(self, change: _Change) -> Suggestion | None:
+        """The smallest of its options that fits, else the last; None where it saves next to nothing."""
+        found = None
+        for option in change.options:
+            found = self._suggestion(option, change) or found
+            if found is not None and found.fits:
+                break
+        return found
+
+    def together(self, changes: list[_Change]) -> Iterator[Suggestion]:
+        """Several changes at once: first those that leave the task as it is, then all."""
+        costs: list[str] = []
+        taken: dict[str, Any] = {}
+        batch = True
+        for change in sorted(changes, key=lambda each: not set(each.options[-1]) <= _KEEPS_LEARNING):
+            single = self.best(change)
+            if single is None:
+                continue
+            taken |= change.options[-1]
+            costs.append(change.cost)
+            batch = batch and change.batch
+            found = self._suggestion(taken, _Change([taken], "; ".join(costs), batch))
+            if found is not None and found.fits:
+                yield found
+                return
+
+    def _suggestion(self, option: dict[str, Any], change: _Change) -> Suggestion | None:
+        try:
+            changed = self._settings.replace(option, ORIGIN)
+        except ProfileError:  # a combination that cannot be
+            return None
+        after = int(self._peak(changed) * self._correction)
+        saves = self._plan.peak_bytes - after
+        if saves < _HELPS * self._plan.peak_bytes:
+            return None
+        return Suggestion(
+            changes=option,
+            peak_bytes=after,
+            saves_bytes=saves,
+            fits=self._margin.range(after, tight=True)[1] <= self._plan.limit_bytes,
+            cost=change.cost,
+            keeps_effective_batch=change.batch,
+            truncated_rows=self._truncated(option),
+        )
+
+    def _peak(self, settings: Settings) -> int:
+        return max(peak(step)[0].total for step in steps_of(settings, self._facts, exact=False))
+
+    def _truncated(self, option: dict[str, Any]) -> int | None:
+        """Rows that a shorter max_seq_len cuts beside those that are cut already."""
+        if "max_seq_len" not in option:
+            return 0
+        if self._facts.rows is None:
+            return None
+        lengths = np.minimum(self._facts.rows.lengths, self._settings.data.max_seq_len)
+        cut = int(np.count_nonzero(lengths > option["max_seq_len"]))
+        return cut // 2 if self._settings.stage.reads == ("pair",) else cut
+
+
+def _changes(settings: Settings, facts: Facts) -> Iterator[_Change]:
+    """All kinds of changes that these settings have, in the order in which people were taught."""
+    values, training = settings.values(), settings.training
+    lengths = [{"max_seq_len": length} for length in _halved(values["max_seq_len"], _SHORTEST)]
+    if lengths:
+        yield _Change(lengths, "changes the task: longer rows are cut or split")
+    smaller = list(_batches(training.batch_size, training.accumulation_steps))
+    if smaller:
+        yield _Change(smaller, "slower: more, smaller passes for the same step")
+    if training.dtype == "float32" and facts.has_bfloat16:
+        yield _Change([{"dtype": "bfloat16"}], "coarser numbers in the computation; weights stay in float32")
+    if not training.gradient_checkpointing:
+        yield _Change([{"gradient_checkpointing": True}], "a step takes about a third longer")
+    chunks = [{"loss_chunk_size": size} for size in _halved(training.loss_chunk_size, _SMALLEST_CHUNK)]
+    if chunks:
+        yield _Change(chunks, "a little slower")
+    if values["dropout"]:
+        yield _Change([{"dropout": 0.0}], "less regularisation: small data are learnt by heart sooner")
+    if not values["lora_rank"] and values["from"]:
+        yield _Change([{"lora_rank": 8}], "only an adapter learns; less can be learnt, and at another learning rate")
+    yield from _answers(values)
+    yield from _companions(values)
+
+
+def _answers(values: dict[str, Any]) -> Iterator[_Change]:
+    """What reinforcement learning can do with fewer or shorter answers; a group is never split."""
+    if values.get("rollout_batch_size", 1) > 1:
+        sizes = [{"rollout_batch_size": size} for size in _halved(values["rollout_batch_size"], 1)]
+        yield _Change(sizes, "answers are made fewer at a time; they stay the same")
+    if values.get("num_generations", 2) > 2:
+        sizes = [{"num_generations": size} for size in _halved(values["num_generations"], 2)]
+        yield _Change(sizes, "smaller groups tell answers apart less well", batch=False)
+    if values.get("max_new_tokens", 1) > _SHORTEST:
+        sizes = [{"max_new_tokens": size} for size in _halved(values["max_new_tokens"], _SHORTEST)]
+        yield _Change(sizes, "changes the task: longer answers are cut off")
+
+
+def _companions(values: dict[str, Any]) -> Iterator[_Change]:
+    """What frozen models and critics can do without."""
+    if values.get("reference_log_probs") == "computed" and not values["lora_rank"]:
+        cost = "a pass over the data before the first step; later steps are faster"
+        yield _Change([{"reference_log_probs": "precomputed"}], cost)
+    if values.get("teacher_dtype") == "float32" and not values.get("teacher_top_k"):
+        yield _Change([{"teacher_dtype": "bfloat16"}], "the teacher's numbers are coarser")
+    if values.get("teacher_top_k") == 0:
+        yield _Change([{"teacher_top_k": 50}], "a pass of the teacher before the first step; its rare tokens are lost")
+    if values.get("critic") == "own":
+        yield _Change([{"critic": "shared"}], "policy and critic share their blocks and disturb each other")
+
+
+def _halved(value: int, least: int) -> list[int]:
+    """Half, a quarter and so on, not below `least`."""
+    found = []
+    while (value := value // 2) >= least:
+        found.append(value)
+    return found
+
+
+def _batches(batch_size: int, accumulation_steps: int) -> Iterator[dict[str, Any]]:
+    """Smaller micro-batches with the same number of rows a step."""
+    whole = batch_size * accumulation_steps
+    for size in range(batch_size - 1, 0, -1):
+        if whole % size == 0:
+            yield {"batch_size": size, "accumulation_steps": whole // size}
+
+
+def with_suggestion(settings: Settings, suggestion: Suggestion) -> Settings:
+    """The settings with a change applied; its origin says why."""
+    return settings.replace(suggestion.changes, ORIGIN)

@@ -1,0 +1,225 @@
+"""A run's memory: planned before it, measured in its first seconds, watched during it, explained when it runs out."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from engine.allocator import set_tight, trim
+from engine.clean import clean
+from engine.errors import DoesNotFit, OutOfMemory
+from engine.exhaustion import Exhausted, exhausted
+from engine.memory.allocated import rehearsed_peak
+from engine.memory.history import Record, learned_margin, write_record
+from engine.memory.kills import oom_kills
+from engine.memory.limits import Target, device_limit, process_limits
+from engine.memory.plan import Breakdown, MemoryPlan
+from engine.memory.planning import make_plan
+from engine.runs.events import MemoryPlanned, RanOutOfMemory
+from engine.runs.folder import RunFolder
+from engine.session.planning import Draft, draft_settings, rows_of, time_of
+from engine.settings.profile import Settings
+from engine.stages.answers import PolicyBatch
+from engine.text.batching import Batch
+from engine.text.store import SampleStore
+from engine.training.device import Device
+from engine.training.precision import Precision
+from engine.training.stage import Stage
+
+_MARGIN = 192 << 20
+"""A run ends itself when the system has no more than this left for it: what follows would be a kill."""
+_NOTHING = 32 << 20
+"""With less than this left an error of a library is taken for want of memory."""
+_ADDRESSES, _ADDRESSED = 256 << 20, ("RLIMIT_AS", "RLIMIT_DATA")
+"""Address space that threads reserve without using it, where that is what is limited."""
+_UNCATCHABLE = ("available memory", "cgroup limit")
+"""Limits at which the kernel ends a process instead of refusing memory."""
+
+
+class RunMemory:
+    """What a run was expected to take and took.
+
+    Args:
+        run: Its folder.
+        settings: Its settings.
+        device: Where it computes.
+        store: Its rows.
+    """
+
+    def __init__(self, run: RunFolder, settings: Settings, device: Device, store: SampleStore) -> None:
+        self._run, self._settings, self._device = run, settings, device
+        target = Target(device.kind, str(device.torch_device), None)
+        draft = draft_settings(settings, target, [])
+        self._draft: Draft = replace(draft, facts=replace(draft.facts, rows=rows_of(store, settings)), notes=[])
+        self._program = process_limits().resident
+        self._margin = learned_margin(device.kind)
+        if device.kind == "cpu":
+            self._margin = replace(self._margin, program=self._program)
+        self._limit = device_limit(target) - (_ADDRESSES if process_limits().source in _ADDRESSED else 0)
+        self._alone = device.reset_peak()
+        self.plan = self._plan(draft=self._draft)
+        self._formula = self.plan.peak_bytes
+        set_tight(self.plan.allocator == "tight")
+        self._parameters = 0
+        self._measured: int | None = None
+        self._write(None, None)  # with the kernel's counts, should it end the process
+
+    def refuse_if_too_large(self) -> None:
+        """A run that is not expected to fit is refused before anything is allocated.
+
+        Raises:
+            DoesNotFit: With the changes that would help.
+        """
+        if not self.plan.fits:
+            self.plan = self._plan(self._draft, suggestions=True)
+            raise DoesNotFit(
+                f"the run is not expected to fit: up to {_size(self.plan.high_bytes)} of {_size(self._limit)}",
+                where=f"run {self._run.name}",
+                hint=_advice(self.plan, "--force starts it all the same"),
+                plan=self.plan.to_json(),
+            )
+
+    def rehearse(self, stage: Stage, precision: Precision, parameters: int) -> MemoryPlanned:
+        """Makes the largest step once without an update, and measures it; the record is written.
+
+        Returns:
+            What the run says of it.
+        """
+        shapes = tuple(_shape(batch) for batch in stage.largest())
+        self._draft = replace(self._draft, facts=replace(self._draft.facts, measured=shapes))
+        self.plan = self._plan(self._draft)
+        self._formula, self._parameters = self.plan.peak_bytes, parameters
+        found = rehearsed_peak(stage, precision, self._device.torch_device)
+        if found is not None:
+            self._measured = found.peak_bytes
+            if self.plan.phase == "update":
+                self.plan = self._plan(self._draft, found=(self.plan.breakdown.corrected(found.peak_bytes), "update"))
+        self._write(None, None)
+        return MemoryPlanned(plan=self.plan.to_json(), measured_bytes=self._measured)
+
+    def finish(self, tokens_per_second: float | None) -> dict[str, Any]:
+        """Completes the record; gives what the summary says of memory."""
+        peak = self._device.peak_memory()
+        self._write(peak if self._alone else None, tokens_per_second)
+        return {"peak_bytes": self._measured or self.plan.peak_bytes, "resident_bytes": peak}
+
+    def look(self) -> None:
+        """Called before each micro-batch: a run ends in order before the system would end it.
+
+        Raises:
+            OutOfMemory: Next to nothing is left.
+        """
+        if self._device.kind != "cpu":
+            return
+        limits = process_limits()
+        if limits.left < _MARGIN:
+            trim()
+            limits = process_limits()
+        if limits.source in _UNCATCHABLE and limits.left < _MARGIN:
+            raise OutOfMemory(f"{limits.source}: {_size(limits.left)} are left; the run ends before the system ends it")
+
+    def explain(self, found: Exhausted, phase: str, step: int) -> RanOutOfMemory:
+        """What happened, with the changes that fit.
+
+        What did not fit in spite of the plan is more than was thought: the limit is taken to lie below it.
+        """
+        limit = min(self._limit, int(0.9 * self.plan.high_bytes)) if self.plan.fits else self._limit
+        self._limit = limit
+        answers = self._settings.stage.train_on == "prompt" and phase in ("rollout", "evaluation")
+        facts = replace(self._draft.facts, only="rollout" if answers else "")
+        self.plan = self._plan(replace(self._draft, facts=facts), suggestions=True)
+        return RanOutOfMemory(
+            step=step, phase=phase, what=found.text, device=found.device, wanted_bytes=found.wanted_bytes,
+            limit_bytes=limit, plan=self.plan.to_json(),
+        )  # fmt: skip
+
+    def _plan(
+        self, draft: Draft, *, suggestions: bool = False, found: tuple[Breakdown, str] | None = None
+    ) -> MemoryPlan:
+        plan = make_plan(
+            draft.settings, draft.facts, device=draft.target.name, limit_bytes=self._limit, margin=self._margin,
+            found=found, method="measured" if found else "formula", suggestions=suggestions,
+        )  # fmt: skip
+        return replace(plan, notes=draft.notes, time=time_of(draft.settings, draft.facts))
+
+    def _write(self, resident: int | None, tokens_per_second: float | None) -> None:
+        record = Record(
+            run=self._run.name,
+            stage=self._settings.stage.name,
+            device=self._device.kind,
+            parameters=self._parameters,
+            predicted_bytes=self._formula,
+            traced_bytes=None,
+            measured_bytes=self._measured,
+            allocator=self.plan.allocator,
+            low_bytes=self.plan.low_bytes,
+            high_bytes=self.plan.high_bytes,
+            resident_bytes=resident,
+            program_bytes=self._program,
+            tokens_per_second=tokens_per_second,
+            finished=tokens_per_second is not None,
+            kills=oom_kills().to_json(),
+        )
+        write_record(self._run.path, record)
+
+
+def explain(memory: RunMemory | None, found: Exhausted, phase: str, step: int) -> RanOutOfMemory:
+    """What happened; without suggestions where it was too early to know the run's memory."""
+    if memory is not None:
+        return memory.explain(found, phase, step)
+    return RanOutOfMemory(
+        step=step, phase=phase, what=found.text, device=found.device, wanted_bytes=found.wanted_bytes,
+        limit_bytes=process_limits().limit, plan={},
+    )  # fmt: skip
+
+
+def out_of_memory(run: RunFolder, event: RanOutOfMemory) -> OutOfMemory:
+    """The error that a run ends with."""
+    wanted = f" (it asked for {_size(event.wanted_bytes)})" if event.wanted_bytes else ""
+    return OutOfMemory(
+        f"out of memory in {event.phase}, step {event.step}: {event.what}{wanted}",
+        where=f"run {run.name}",
+        hint=_suggested(event.plan, f"engine resume {run.name} --apply 1 goes on with the first"),
+        plan=event.plan,
+        run=run.name,
+    )
+
+
+def exhaustion(error: BaseException) -> Exhausted | None:
+    """What ran out, also where a run ended itself before it did."""
+    if isinstance(error, DoesNotFit):
+        return None
+    if isinstance(error, OutOfMemory):
+        return Exhausted("cpu", None, error.what)
+    found = exhausted(error)
+    if found is None and isinstance(error, SystemError | RuntimeError) and process_limits().left < _NOTHING:
+        # libraries that are refused memory say all kinds of things
+        return Exhausted("cpu", None, clean(str(error).splitlines()[0] if str(error) else "", newlines=False))
+    return found
+
+
+def _advice(plan: MemoryPlan, otherwise: str) -> str:
+    return _suggested(plan.to_json(), otherwise)
+
+
+def _suggested(plan: dict[str, Any], otherwise: str) -> str:
+    """The changes that fit, for people; those that do not are left out where some do."""
+    found = plan.get("suggestions", [])
+    fitting = [each for each in found if each["fits"]] or found
+    lines = [
+        f"{number}. --set {each['title'].replace(' ', ' --set ')}: {_size(each['peak_bytes'])} at the peak"
+        f" ({each['cost']})"
+        for number, each in enumerate(found, start=1)
+        if each in fitting
+    ]
+    return "\n    ".join([*lines[:4], otherwise])
+
+
+def _shape(batch: Any) -> tuple[tuple[int, ...], int]:
+    """Tokens of each document and number of targets."""
+    flat: Batch = batch.batch if isinstance(batch, PolicyBatch) else batch
+    return tuple(np.diff(flat.cu_seqlens).tolist()), int(np.count_nonzero(flat.loss_weights))
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB" if count >= 1 << 30 else f"{count / 2**20:.0f} MiB"
