@@ -128,7 +128,7 @@ class ThreadRun(RunHandle):
 def start_process(run: RunFolder, *, force: bool = False) -> RunHandle:
     """Goes on with a run in a process of its own, in a session of its own: it survives this terminal.
 
-    Should the kernel end it for want of memory, its events say so. `force` starts it although it is not expected to fit.
+    Should the kernel end it for want of memory, its events say so. `force` starts what is not expected to fit.
 
     Returns when the process has taken the run, so that it is alive and hears what it is told from then on.
 

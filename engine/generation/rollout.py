@@ -83,7 +83,6 @@ def roll_out(
     return answers
 
 
-
 class _Chances:
     """Notes the log-probability that each token was drawn with; `stream` calls it at each step."""
 

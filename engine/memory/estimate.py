@@ -125,8 +125,9 @@ def _resting(step: Step) -> Breakdown:
     adapters = {id(side): adapter_parameters(side.config, compute) if compute.lora_rank else 0 for side in sides}
     trained = sum(trained_parameters(side, compute) for side in sides)
     others = [side.size * side.parameters() for side in (step.reference, step.judge) if side]
+    unused = 0 if step.model.head else num_parameters(step.model.config)["head"]  # a table that stays beside the scorer
     return Breakdown(
-        weights=_FLOAT * (step.model.parameters() + adapters[id(step.model)]),
+        weights=_FLOAT * (step.model.parameters() + adapters[id(step.model)] + unused),
         optimizer=_MOMENTS * trained,
         reference=sum(others),
         teacher=step.teacher.size * step.teacher.parameters() if step.teacher else 0,

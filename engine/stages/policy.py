@@ -318,4 +318,3 @@ class PolicyStage(ModelStage, ABC):
         """Cuts off what will be made again."""
         super().load_state(state)
         self.log.position = state["rollouts_bytes"]
-

@@ -198,8 +198,10 @@ class Ppo(PolicyStage):
         """Clipped policy loss and clipped value loss."""
         moved = self.to_device(batch.batch)
         hidden, terms = self.hidden(moved)
-        found, more = (self._critic_values(moved, hidden), {}) if self._shares else self.routed(
-            self._critic, moved, "critic_balance"
+        found, more = (
+            (self._critic_values(moved, hidden), {})
+            if self._shares
+            else self.routed(self._critic, moved, "critic_balance")
         )
         values = found[moved.sources]
         known = {name: torch.from_numpy(batch.tokens[name]).to(values.device) for name in ("value", "return")}

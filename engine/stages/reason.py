@@ -51,10 +51,7 @@ class Reason(Supervised):
         longest = int(max(np.count_nonzero(self.store.weights(index)) for index in rows))
         settings = SamplingSettings(temperature=0.0, max_new_tokens=min(2 * longest, longest + _ROOM))
         self.model.eval()
-        said = [
-            tokenizer.decode(answer.ids)
-            for answer in generate(self.model, prompts, settings, tokenizer.stop_ids)
-        ]
+        said = [tokenizer.decode(answer.ids) for answer in generate(self.model, prompts, settings, tokenizer.stop_ids)]
         right = [is_correct(one, final_answer(other), None, {}) for one, other in zip(said, expected, strict=True)]
         return {
             "val_format_rate": sum(map(is_well_formed, said)) / len(said),
