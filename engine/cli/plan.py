@@ -1,12 +1,19 @@
 """engine plan: will it fit, and what to change if not."""
 
-from typing import Any
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from engine.cli.show import print_json, print_text, size
 from engine.errors import UserError
 from engine.memory.plan import MemoryPlan
+from engine.runs.events import Event
+
+if TYPE_CHECKING:
+    from engine.session.measuring import Speed
+    from engine.session.request import TrainRequest
 
 
 @click.command()
@@ -21,6 +28,7 @@ from engine.memory.plan import MemoryPlan
 @click.option(
     "--trace", is_flag=True, help="Trace the real step besides, with tensors that hold nothing; takes seconds."
 )
+@click.option("--measure", is_flag=True, help="Take a few real steps here besides, for the speed; nothing is kept.")
 @click.option("--history", is_flag=True, help="How far plans were off on this machine so far.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 def plan(
@@ -31,6 +39,7 @@ def plan(
     assignments: tuple[str, ...],
     device: str,
     trace: bool,
+    measure: bool,
     history: bool,
     as_json: bool,
 ) -> None:
@@ -44,11 +53,26 @@ def plan(
     from engine.session.planning import plan_request
 
     request = TrainRequest(profile, data, tokenizer, start_from, assignments)
-    found = plan_request(request, device, trace=trace)
+    found = plan_request(request, device, trace=trace, speed=_speed(request) if measure else None)
     if as_json:
         print_json(found.to_json())
     else:
         print_text(readable(found))
+
+
+def _speed(request: "TrainRequest") -> "Speed":
+    """The run's speed here, by a few steps."""
+    from engine.cli.train import carry
+    from engine.session.measuring import measure_speed
+
+    found: list[Speed] = []
+
+    def work(interrupt: threading.Event, listener: Callable[[Event], None]) -> dict[str, Any]:
+        found.append(measure_speed(request, interrupt=interrupt, listener=listener))
+        return {}
+
+    carry(work)
+    return found[0]
 
 
 def readable(plan: MemoryPlan) -> str:

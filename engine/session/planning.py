@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from engine.text.batching import split_rows
 from engine.text.cache import CacheRequest, cached_samples
 from engine.text.store import SampleStore
 from engine.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from engine.session.measuring import Speed
 
 T = TypeVar("T")
 
@@ -50,18 +53,23 @@ class Draft:
     notes: list[str]
 
 
-def plan_request(request: TrainRequest, device: str = "", *, trace: bool = False) -> MemoryPlan:
+def plan_request(
+    request: TrainRequest, device: str = "", *, trace: bool = False, speed: "Speed | None" = None
+) -> MemoryPlan:
     """What a request would take.
 
     Args:
         request: What would be trained; what it names need not exist yet.
         device: `cpu:16GiB`, `cuda:8GiB`, `rtx3050` …; empty: the profile's.
         trace: Whether the real step is traced besides, in a process of its own.
+        speed: What a few real steps have shown; else earlier runs are asked.
 
     Raises:
         UserError: The profile or the device cannot be, or the stage trains no model.
     """
-    return plan_draft(draft(request, device), trace=trace)
+    drafted = draft(request, device)
+    plan = plan_draft(drafted, trace=trace)
+    return replace(plan, time=measured_time(drafted, speed)) if speed else plan
 
 
 def draft(request: TrainRequest, device: str = "") -> Draft:
@@ -148,6 +156,19 @@ def time_of(settings: Settings, facts: Facts) -> dict[str, Any]:
         "seconds": tokens / speed if tokens else None,
         "seconds_range": [tokens / spread[1], tokens / spread[0]] if tokens else None,
         "source": f"{len(known)} earlier run{'s' if len(known) > 1 else ''}",
+    }
+
+
+def measured_time(drafted: Draft, speed: "Speed") -> dict[str, Any]:
+    """Speed and length of the whole run by a few real steps; where steps are of unknown length, by their number."""
+    steps, tokens = drafted.settings.training.max_steps, tokens_of(drafted.settings, drafted.facts)
+    seconds = tokens / speed.tokens_per_second if tokens else steps * speed.seconds_per_step or None
+    shares = (speed.fastest / speed.seconds_per_step, speed.slowest / speed.seconds_per_step)
+    return {
+        "tokens_per_second": speed.tokens_per_second,
+        "seconds": seconds,
+        "seconds_range": [seconds * share for share in shares] if seconds else None,
+        "source": "a few real steps",
     }
 
 
