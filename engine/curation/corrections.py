@@ -6,7 +6,7 @@ from typing import Any
 from engine.curation.answers import Answer, New, usable
 from engine.curation.recipe import Asking, Progress, curate
 from engine.curation.rows import question_of, reply_text
-from engine.rewards.checks import is_correct
+from engine.rewards.checks import score_or_wrong
 from engine.text.messages import Message
 from engine.text.records import Record, open_records
 from engine.text.shortcuts import shortcut_audit
@@ -49,7 +49,7 @@ def _question(record: Record) -> Record:
     prompt = question_of(record)
     if prompt.answer is None:
         raise BadRow("its right answer is not known")
-    if is_correct(reply_text(_own(record)), prompt.answer, prompt.check, prompt.extra) < 1:
+    if score_or_wrong(reply_text(_own(record)), prompt.answer, prompt.check, prompt.extra) < 1:
         raise BadRow("its own reply is not right by its check")
     return prompt
 

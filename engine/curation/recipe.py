@@ -12,7 +12,7 @@ from engine.curation.judging import troubles
 from engine.curation.rows import question_of
 from engine.errors import DataError
 from engine.generation.settings import SamplingSettings
-from engine.rewards.checks import is_correct
+from engine.rewards.checks import score_or_wrong
 from engine.rewards.completion import Completion
 from engine.rewards.reward_set import RewardSet
 from engine.text.records import Quarantined, Record, RecordFile, open_records
@@ -154,7 +154,7 @@ def _judged(groups: Iterator[list[Reply]], rewards: RewardSet | None) -> Iterato
 
 
 def _correct(said: Completion) -> float | None:
-    return None if said.answer is None else is_correct(said.text, said.answer, said.check, said.extra)
+    return None if said.answer is None else score_or_wrong(said.text, said.answer, said.check, said.extra)
 
 
 def _new_record(question: Question, new: New, source: str) -> Record:

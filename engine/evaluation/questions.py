@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.rewards.checks import final_answer, is_correct
+from engine.rewards.checks import final_answer, score_or_wrong
 from engine.text.messages import Message
 from engine.text.records import Record
 
@@ -76,4 +76,4 @@ def passes(question: Question, said: str) -> bool:
     """
     if not question.answer:
         return is_right(question, said)
-    return is_correct(said, question.answer, question.check, question.extra) >= 1
+    return score_or_wrong(said, question.answer, question.check, question.extra) >= 1

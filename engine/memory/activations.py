@@ -91,12 +91,25 @@ class Block:
     @property
     def forward(self) -> int:
         """What a pass without gradients works in at most."""
-        stream, normed = self.stream, self.stream
-        wide = self.tokens * self._width * self.compute.size * 3
+        size = self.compute.size
         written = max(self._scores(group, 1) for group in self.grouping.groups)
-        attended = self.grouping.slots * self.compute.size * 2 * (self._query + self._key_value) + written
+        attended = self.grouping.slots * size * 2 * (self._query + self._key_value) + written
         weight = 2 * self.config.hidden_size * self._inner if self.compute.half else 0
-        return stream + normed + max(wide + weight, attended)
+        # the block's input and its normalised stream; in the feed-forward part the stream after attention too
+        return 2 * self.stream + max(attended, self.stream + self._at_work + weight)
+
+    @property
+    def _at_work(self) -> int:
+        """What the feed-forward part works in without gradients."""
+        config, size, token = self.config, self.compute.size, self.config.hidden_size
+        if not config.num_experts:
+            return self.tokens * 3 * size * config.intermediate_size
+        taken, inner = config.num_experts_per_tok, config.moe_intermediate_size
+        shared = 3 * size * config.num_shared_experts * inner
+        share = taken * (size * token + 3 * size * inner // config.num_experts)  # one expert after the other
+        weighed = _FLOAT * taken * token * (2 if self.compute.half else 1)
+        after = 2 * size * taken * token + max(_FLOAT * token + shared, weighed)
+        return self.tokens * (2 * _FLOAT * taken * token + max(share, after))
 
     # Parts
 

@@ -13,6 +13,8 @@ from engine.model.config import ModelConfig, num_parameters
 
 _FLOAT, _MOMENTS = 4, 8
 """Bytes of a float32, and of AdamW's two moments."""
+_DIVERGENCES = {"divergence": 7, "reverse_divergence": 8, "cached_divergence": 4}
+"""How often a chunk's scores, or what is made of them, exist at the same time."""
 _BATCH = 48
 """Bytes a token of a batch: ids, positions, sources, targets, documents as int64, weights."""
 
@@ -51,7 +53,7 @@ class Step:
         lengths: Tokens of each document of the largest micro-batch.
         trained: How many of its tokens have a target.
         chunk: Tokens whose logits exist at a time.
-        objective: `cross_entropy`, `log_probs`, `divergence` (both terms), `cached_divergence` or `scalar`.
+        objective: `cross_entropy`, `log_probs`, `scalar`, or one of `_DIVERGENCES`, after which cross-entropy comes.
         accumulates: Whether gradients of earlier micro-batches are there already.
         checkpointing: Whether blocks are computed again on the way back.
         reference: A frozen model of the same shape that is asked within the loss (dpo) or before it.
@@ -137,47 +139,45 @@ def _resting(step: Step) -> Breakdown:
 
 
 def _update(step: Step) -> Iterator[Breakdown]:
-    resting, compute, tokens = _resting(step), step.compute, sum(step.lengths)
+    resting, compute = _resting(step), step.compute
     sides = [side for side in (step.model, step.critic) if side]
     blocks = [Block(side.config, step.lengths, compute) for side in sides]
-    gradients = _FLOAT * sum(trained_parameters(side, compute) for side in sides)
-    there = gradients if step.accumulates else 0
-    kept = sum(_kept(block, step.checkpointing) for block in blocks)
+    own = [_FLOAT * trained_parameters(side, compute) for side in sides]
+    there = sum(own) if step.accumulates else 0
+    kept = [_kept(block, step.checkpointing) for block in blocks]
     copies = sum(block.weights_copied * block.config.num_hidden_layers for block in blocks)
     if step.checkpointing and compute.lora_rank:  # only weights that are trained are cached
         copies = 0
     loss = _Loss(step)
     within = resting.runtime + copies + loss.copies
-    yield replace(resting, gradients=there, activations=kept + loss.before, logits=loss.asking, runtime=within)
+    for gradients, activations, logits in loss.moments:
+        yield replace(
+            resting, gradients=there + gradients, activations=sum(kept) + activations, logits=logits, runtime=within,
+        )  # fmt: skip
     yield replace(
-        resting, gradients=there + loss.gradients, activations=kept + loss.activations, logits=loss.sloping,
-        runtime=within,
-    )  # fmt: skip
-    yield replace(
-        resting, gradients=there + loss.head_gradient, activations=kept + loss.slopes + 2 * blocks[0].stream,
+        resting, gradients=there + loss.head_gradient, activations=sum(kept) + loss.slopes + 2 * blocks[0].stream,
         runtime=resting.runtime + (0 if step.checkpointing else copies),
     )  # fmt: skip
-    for frozen in (side for side in (step.reference if step.asks_within else None, step.teacher) if side):
-        other = Block(frozen.config, step.lengths, replace(compute, lora_rank=0, half=compute.half or frozen.size == 2))
-        yield replace(
-            resting, gradients=there, activations=kept + loss.before + other.forward, logits=loss.asking,
-            runtime=within,
-        )  # fmt: skip
-    for index, block in enumerate(blocks):
-        others = sum(_kept(other, step.checkpointing) for other in blocks[:index] + blocks[index + 1 :])
+    for frozen, half in ((step.reference if step.asks_within else None, compute.half), (step.teacher, False)):
+        if frozen:
+            other = Block(frozen.config, step.lengths, Compute(half or frozen.size < _FLOAT, compute.device))
+            yield replace(
+                resting, gradients=there, activations=sum(kept) + loss.before + other.forward, runtime=within,
+            )  # fmt: skip
+    for index, block in enumerate(blocks):  # what was made last goes back first
+        waiting = sum(kept[:index]) + (loss.waiting if index else 0)
         again = block.kept - block.stream if step.checkpointing else 0
-        own_copies = block.weights_copied if step.checkpointing else copies
-        top = _kept(block, step.checkpointing) + others + again + block.backward
         yield replace(
-            resting, gradients=there or loss.head_gradient, activations=top,
-            runtime=resting.runtime + own_copies,
+            resting, gradients=there or loss.head_gradient + sum(own[index + 1 :]),
+            activations=kept[index] + waiting + again + block.backward,
+            runtime=resting.runtime + (block.weights_copied if step.checkpointing else copies),
         )  # fmt: skip
         first = (block.stream if step.checkpointing else block.kept) + again + block.backward
         embedding = _FLOAT * block.config.vocab_size * block.config.hidden_size
         untied = 0 if block.config.tie_word_embeddings or compute.lora_rank else embedding
-        own = 0 if compute.lora_rank else _FLOAT * linear_parameters(block.config) // block.config.num_hidden_layers
+        still = 0 if compute.lora_rank else _FLOAT * linear_parameters(block.config) // block.config.num_hidden_layers
         yield replace(
-            resting, gradients=gradients - (0 if step.accumulates else untied + own), activations=first,
+            resting, gradients=there or sum(own[index:]) - untied - still, activations=first + waiting,
             runtime=resting.runtime + block.weights_copied,
         )  # fmt: skip
     again = 0
@@ -185,9 +185,8 @@ def _update(step: Step) -> Iterator[Breakdown]:
         config = step.model.config
         embedding = _FLOAT * config.vocab_size * config.hidden_size
         again = embedding if config.tie_word_embeddings or step.accumulates else 0
-    stream = _FLOAT * tokens * step.model.config.hidden_size
-    yield replace(resting, gradients=gradients + again, activations=stream)
-    yield replace(resting, gradients=gradients)
+    yield replace(resting, gradients=sum(own) + again, activations=blocks[0].stream)
+    yield replace(resting, gradients=sum(own))
 
 
 def _kept(block: Block, checkpointing: bool) -> int:
@@ -201,34 +200,45 @@ class _Loss:
     """The end of the forward pass: the final norm, and what the objective makes of it.
 
     Attributes:
-        asking: What it works in without gradients of the table, and
-        sloping: with them.
+        moments: Gradients of the table, activations and logits of each.
+        before: What there is before it.
+        waiting: What is left of it while a critic goes back.
     """
 
     def __init__(self, step: Step) -> None:
-        config, compute = step.model.config, step.compute
-        width, vocabulary, scalar = config.hidden_size, config.vocab_size, step.objective == "scalar"
+        config, compute, objective = step.model.config, step.compute, step.objective
+        width, vocabulary, scalar = config.hidden_size, config.vocab_size, objective == "scalar"
         stream, gathered = _FLOAT * sum(step.lengths) * width, 0 if scalar else _FLOAT * step.trained * width
         table, scores = (
             _FLOAT * vocabulary * width,
             0 if scalar else _FLOAT * min(step.chunk, step.trained) * vocabulary,
         )
         half = compute.half and not scalar
-        both = step.objective in ("divergence", "cached_divergence")
-        final = (2 if compute.lora_rank else 3) * stream  # its input, what its weight is multiplied with, its result
+        normed = stream if compute.lora_rank else 2 * stream  # its input, and what its weight is multiplied with
+        final = normed + stream
+        critic = final if step.critic else 0
         self.copies = table // 2 if half else 0
         self.head_gradient = 0 if compute.lora_rank or scalar else table
         # a chunk's gradient of the table; in half precision once more in float32 to be added
         added = 0 if not self.head_gradient else 3 * table // 2 if half else table
-        within = {"divergence": 6, "cached_divergence": 5}.get(step.objective, 2) * scores
-        if step.objective == "log_probs":
-            self.asking, self.sloping = within, (3 * scores // 2 if half else scores) + added
-        else:
-            self.asking, self.sloping = 0, max(within, (scores // 2 if half else scores) + added)
-        self.gradients = self.head_gradient * (2 if both else 1)
-        self.before = final + gathered
-        self.activations = final + gathered * (4 if both else 2)
+        slope = scores // 2 if half else scores
+        self.before = final + critic + gathered
+        self.waiting = normed + stream + self.head_gradient
         self.slopes = 2 * stream + gathered
+        after, head = self.before + gathered, self.head_gradient
+        if objective == "log_probs":
+            asked = stream + gathered if step.reference and step.asks_within else 0
+            self.moments = [
+                (0, self.before + asked, 2 * scores),
+                (head, after, slope + (scores if half else 0) + added),
+            ]
+        elif objective in _DIVERGENCES:
+            teacher = step.teacher.size * step.trained * step.teacher.config.hidden_size if step.teacher else 0
+            cross_entropy = max(2 * scores, slope + added)
+            self.moments = [(head, after + teacher, max(_DIVERGENCES[objective] * scores, slope + added)),
+                            (2 * head, after + 2 * gathered, cross_entropy)]  # fmt: skip
+        else:
+            self.moments = [(head, after, max(2 * scores, slope + added))]
 
 
 def _rollout(step: Step) -> Iterator[Breakdown]:

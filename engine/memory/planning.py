@@ -1,9 +1,9 @@
 """Whether a run fits, by how much, and how far it could grow."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from engine.memory.estimate import peak
+from engine.memory.estimate import Step, peak
 from engine.memory.plan import Breakdown, MemoryPlan
 from engine.memory.steps import Facts, steps_of
 from engine.memory.suggest import suggest
@@ -83,9 +83,10 @@ def make_plan(
     def fits(changed: Settings, about: Facts) -> bool:
         return margin.range(peak_of(changed, about, exact=False)[0].total, tight=True)[1] <= limit_bytes
 
-    breakdown, phase = found or peak_of(settings, facts, exact=exact)
+    steps = steps_of(settings, facts, exact=exact)
+    breakdown, phase = found or _worst(steps)
     tight, low, high = margin.choose(breakdown.total, limit_bytes, tight=settings.training.gradient_checkpointing)
-    shape = steps_of(settings, facts, exact=exact)[0].lengths
+    shape = steps[0].lengths
     plan = MemoryPlan(
         device=device,
         limit_bytes=limit_bytes,
@@ -119,7 +120,11 @@ def make_plan(
 
 def peak_of(settings: Settings, facts: Facts, *, exact: bool = True) -> tuple[Breakdown, str]:
     """The allocated peak of a run in closed form, and its phase."""
-    return max((peak(step) for step in steps_of(settings, facts, exact=exact)), key=lambda entry: entry[0].total)
+    return _worst(steps_of(settings, facts, exact=exact))
+
+
+def _worst(steps: Sequence[Step]) -> tuple[Breakdown, str]:
+    return max((peak(step) for step in steps), key=lambda entry: entry[0].total)
 
 
 def _largest(fits: Callable[[int], bool], most: int) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,16 @@ class Rows:
 
     lengths: NDArray[np.int64]
     trained: NDArray[np.int64]
+
+    @cached_property
+    def longest_first(self) -> NDArray[np.int64]:
+        """The samples by falling length."""
+        return np.argsort(-self.lengths, kind="stable")
+
+    @cached_property
+    def longest_pairs_first(self) -> NDArray[np.int64]:
+        """The first sides of pairs by the falling length of both."""
+        return 2 * np.argsort(-(self.lengths[::2] + self.lengths[1::2]), kind="stable")
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,7 @@ def steps_of(settings: Settings, facts: Facts, *, exact: bool = True) -> list[St
         lora_targets=tuple(lora.lora_targets),
         lora_dropout=lora.lora_dropout,
     )
-    frozen = Side(config)
+    frozen = Side(facts.config)
     precomputed = values.get("reference_log_probs") == "precomputed"
     policy = settings.stage.train_on == "prompt"
     refers = (name == "dpo" and not precomputed) or (policy and (name == "ppo" or bool(_kl(settings))))
@@ -102,7 +113,10 @@ def steps_of(settings: Settings, facts: Facts, *, exact: bool = True) -> list[St
 def _objective(settings: Settings) -> str:
     name = settings.stage.name
     if name == "distill":
-        return "cached_divergence" if settings.part(DistillSettings).teacher_top_k else "divergence"
+        own = settings.part(DistillSettings)
+        if own.teacher_top_k:
+            return "cached_divergence"
+        return "reverse_divergence" if own.direction == "reverse" else "divergence"
     if name == "reward":
         return "scalar"
     return "log_probs" if name == "dpo" or settings.stage.train_on == "prompt" else "cross_entropy"
@@ -160,7 +174,9 @@ def _micro_batches(settings: Settings, rows: Rows | None, exact: bool) -> list[t
     else:
         lengths = np.minimum(rows.lengths, longest)
         chosen = (
-            _longest(lengths, settings, packing, pairs) if not exact else _ordered(lengths, settings, packing, pairs)
+            _longest(rows, lengths, settings, packing, pairs)
+            if not exact
+            else _ordered(lengths, settings, packing, pairs)
         )
         trained = np.minimum(rows.trained, longest)
         found = [(tuple(lengths[each].tolist()), int(trained[each].sum())) for each in chosen]
@@ -192,14 +208,16 @@ def _ordered(lengths: NDArray[np.int64], settings: Settings, packing: bool, pair
     return [np.concatenate(units) for units in order.largest(steps)]
 
 
-def _longest(lengths: NDArray[np.int64], settings: Settings, packing: bool, pairs: bool) -> list[NDArray[np.int64]]:
+def _longest(
+    rows: Rows, lengths: NDArray[np.int64], settings: Settings, packing: bool, pairs: bool
+) -> list[NDArray[np.int64]]:
     """At least what the largest micro-batch can be: the longest rows, or packed rows full of them."""
     size, longest = settings.training.batch_size, settings.data.max_seq_len
-    order = np.argsort(-lengths, kind="stable")
     if packing:
+        order = rows.longest_first[: size * longest]
         filled = int(np.searchsorted(np.cumsum(lengths[order]), size * longest, side="right"))
         return [order[: max(1, filled)]]
     if pairs:
-        first = np.argsort(-(lengths[::2] + lengths[1::2]), kind="stable")[:size] * 2
+        first = rows.longest_pairs_first[:size]
         return [np.stack([first, first + 1], axis=1).reshape(-1)]
-    return [order[:size]]
+    return [rows.longest_first[:size]]

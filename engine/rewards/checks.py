@@ -88,6 +88,14 @@ def is_correct(said: str, answer: str, check: str | None, extra: Mapping[str, An
     return float(_last_number(given) == value)
 
 
+def score_or_wrong(said: str, answer: str, check: str | None, extra: Mapping[str, Any]) -> float:
+    """`is_correct`, and 0 where the check itself fails: scorers of reasoning_gym raise whatever they like."""
+    try:
+        return is_correct(said, answer, check, extra)
+    except Exception:
+        return 0.0
+
+
 def can_check(check: str | None, extra: Mapping[str, Any]) -> bool:
     """Whether `is_correct` does what `check` asks for; otherwise it compares with the expected answer."""
     return check in (None, "exact", "number") or (check == "reasoning_gym" and _gym_scorer(extra) is not None)

@@ -10,7 +10,7 @@ from engine.clean import clean
 from engine.errors import DoesNotFit, OutOfMemory
 from engine.exhaustion import Exhausted, exhausted
 from engine.memory.allocated import rehearsed_peak
-from engine.memory.history import Record, learned_margin, write_record
+from engine.memory.history import Record, write_record
 from engine.memory.kills import oom_kills
 from engine.memory.limits import Target, device_limit, process_limits
 from engine.memory.plan import Breakdown, MemoryPlan
@@ -52,7 +52,7 @@ class RunMemory:
         draft = draft_settings(settings, target, [])
         self._draft: Draft = replace(draft, facts=replace(draft.facts, rows=rows_of(store, settings)), notes=[])
         self._program = process_limits().resident
-        self._margin = learned_margin(device.kind)
+        self._margin = draft.margin
         if device.kind == "cpu":
             self._margin = replace(self._margin, program=self._program)
         self._limit = device_limit(target) - (_ADDRESSES if process_limits().source in _ADDRESSED else 0)

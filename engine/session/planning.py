@@ -11,7 +11,7 @@ from engine.errors import EngineError, UserError
 from engine.memory.history import learned_margin, speeds
 from engine.memory.limits import Target, device_limit, parse_device
 from engine.memory.plan import MemoryPlan
-from engine.memory.planning import make_plan, peak_of
+from engine.memory.planning import Margin, make_plan, peak_of
 from engine.memory.steps import Facts, Rows
 from engine.memory.tracing import trace as traced_step
 from engine.model.config import ModelConfig, num_parameters
@@ -45,12 +45,14 @@ class Draft:
         facts: What was looked up.
         target: The device.
         notes: What was assumed.
+        margin: What comes on top on such a device, as far as runs have told.
     """
 
     settings: Settings
     facts: Facts
     target: Target
     notes: list[str]
+    margin: Margin
 
 
 def plan_request(
@@ -105,7 +107,8 @@ def draft_settings(settings: Settings, target: Target, notes: list[str]) -> Draf
     if settings.values().get("teacher") is not None and "teacher" not in others:
         notes.append("the teacher is taken to be as large as the student")
     half = target.kind != "cpu" or computes_bfloat16()
-    return Draft(settings, Facts(config, target.kind, half, others, rows), target, notes)
+    facts = Facts(config, target.kind, half, others, rows)
+    return Draft(settings, facts, target, notes, learned_margin(target.kind))
 
 
 def decided(settings: Settings, target: Target, config: ModelConfig) -> Settings:
@@ -134,11 +137,12 @@ def plan_draft(drafted: Draft, *, suggestions: bool = True, exact: bool = True, 
         method="trace" if found else "formula",
         device=target.name,
         limit_bytes=device_limit(target),
-        margin=learned_margin(target.kind),
+        margin=drafted.margin,
         exact=exact,
         suggestions=suggestions,
     )
-    return replace(plan, notes=[*plan.notes, *notes], time=time_of(drafted.settings, drafted.facts))
+    time = time_of(drafted.settings, drafted.facts) if suggestions else {}  # at every keystroke nothing is read
+    return replace(plan, notes=[*plan.notes, *notes], time=time)
 
 
 def time_of(settings: Settings, facts: Facts) -> dict[str, Any]:

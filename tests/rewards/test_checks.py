@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.rewards.checks import can_check, final_answer, is_correct, is_well_formed
+from engine.rewards import checks
+from engine.rewards.checks import can_check, final_answer, is_correct, is_well_formed, score_or_wrong
 
 
 @pytest.mark.parametrize(
@@ -204,3 +205,14 @@ def test_a_solution_is_known_by_its_last_line() -> None:
             for said in (solution, "1072", "<think>5</think>#### 1072", "<answer>1,072.0</answer>"):
                 assert is_correct(said, answer, check, {}) == 1.0
             assert is_correct("72", answer, check, {}) == is_correct("1072\n#### 72", answer, check, {}) == 0.0
+
+
+def test_a_scorer_that_fails_is_wrong_where_nobody_counts_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(said: str) -> float:
+        raise ZeroDivisionError(said)
+
+    monkeypatch.setattr(checks, "_gym_scorer", lambda extra: fails)
+    with pytest.raises(ZeroDivisionError):
+        is_correct("7", "7", "reasoning_gym", {})
+    assert score_or_wrong("7", "7", "reasoning_gym", {}) == 0.0
+    assert score_or_wrong("7", "7", None, {}) == 1.0
