@@ -82,7 +82,7 @@ def test_a_check_looks_at_the_final_answer(tmp_path: Path) -> None:
 
 def test_a_score_between_wrong_and_right_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     for score, passed in ((0.99, False), (1.0, True)):
-        monkeypatch.setattr("engine.evaluation.questions.is_correct", lambda *_, score=score: score)
+        monkeypatch.setattr("engine.evaluation.questions.score_or_wrong", lambda *_, score=score: score)
         assert passes(Question((), "2", True, {}, answer="2", check="reasoning_gym"), "almost") is passed
 
 
