@@ -193,15 +193,18 @@ class RowOrder:
             The one with the most tokens, and the one with the largest sum of squared lengths; or one, if it is both.
         """
         lengths = self.lengths.astype(np.float64)
-        places = [
-            self._largest(np.array([sizes[unit].sum() for unit in self.units]), steps)
-            for sizes in (lengths, lengths**2)
-        ]
+        longest = self._by_unit(np.maximum, lengths)
+        places = [self._largest(self._by_unit(np.add, sizes), longest, steps) for sizes in (lengths, lengths**2)]
         return [self.micro_batches(step)[number] for step, number in dict.fromkeys(places)]
 
-    def _largest(self, sizes: NDArray[np.float64], steps: int) -> tuple[int, int]:
+    def _by_unit(self, combine: np.ufunc, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The sizes of the documents of each unit, combined."""
+        starts = np.cumsum([0, *map(len, self.units)])[:-1]
+        combined: NDArray[np.float64] = combine.reduceat(sizes[np.concatenate(self.units)], starts)
+        return combined
+
+    def _largest(self, sizes: NDArray[np.float64], longest: NDArray[np.float64], steps: int) -> tuple[int, int]:
         """The step, and the micro-batch in it, whose units have the largest sum of these sizes."""
-        longest = np.array([self.lengths[unit].max() for unit in self.units])
         effective, per_epoch = self.batch_size * self.accumulation_steps, self.steps_per_epoch
         best, found = -1.0, (0, 0)
         for epoch in range(min(-(-steps // per_epoch), _EPOCHS_LOOKED_AT)):

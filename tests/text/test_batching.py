@@ -145,3 +145,16 @@ def test_a_batch_falls_apart_into_its_documents(store: SampleStore) -> None:
         assert part.slots == alone.slots
         for name in ("input_ids", "loss_weights", "cu_seqlens", "rows"):
             assert getattr(part, name).tolist() == getattr(alone, name).tolist()
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_the_largest_micro_batches_of_a_run(make: Callable[..., Sampler], store: SampleStore, packing: bool) -> None:
+    """Found without making them: the one with the most tokens, and the one with the largest sum of squares."""
+    sampler = make(3, 2, packing)
+    for steps in (1, 4, 3 * sampler.steps_per_epoch):
+        every = [np.concatenate(rows) for step in range(steps) for rows in sampler.micro_batches(step)]
+        found = [np.concatenate(rows) for rows in sampler.largest(steps)]
+        assert max(store.lengths[rows].sum() for rows in found) == max(store.lengths[rows].sum() for rows in every)
+        squares = [(store.lengths[rows] ** 2).sum() for rows in every]
+        assert max((store.lengths[rows] ** 2).sum() for rows in found) == max(squares)
+        assert 1 <= len(found) <= 2
