@@ -49,10 +49,9 @@ class RunMemory:
     def __init__(self, run: RunFolder, settings: Settings, device: Device, store: SampleStore) -> None:
         self._run, self._settings, self._device = run, settings, device
         target = Target(device.kind, str(device.torch_device), None)
-        draft = draft_settings(settings, target, [])
-        self._draft: Draft = replace(draft, facts=replace(draft.facts, rows=rows_of(store, settings)), notes=[])
+        self._draft: Draft = draft_settings(settings, target, [], rows_of(store, settings))
         self._program = process_limits().resident
-        self._margin = draft.margin
+        self._margin = self._draft.margin
         if device.kind == "cpu":
             self._margin = replace(self._margin, program=self._program)
         self._limit = device_limit(target) - (_ADDRESSES if process_limits().source in _ADDRESSED else 0)

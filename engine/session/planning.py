@@ -89,15 +89,15 @@ def draft(request: TrainRequest, device: str = "") -> Draft:
     return draft_settings(settings, target, notes)
 
 
-def draft_settings(settings: Settings, target: Target, notes: list[str]) -> Draft:
-    """Looks up what settings name."""
+def draft_settings(settings: Settings, target: Target, notes: list[str], rows: Rows | None = None) -> Draft:
+    """Looks up what settings name; `rows` where they are known."""
     if settings.model.vocab_size is None:
         notes.append(f"a vocabulary of {_VOCABULARY:,} tokens is assumed")
         settings = settings.replace({"vocab_size": _VOCABULARY}, "adjusted: assumed")
     assert settings.model.vocab_size is not None
     config = model_config(settings.model, settings.model.vocab_size)
     settings = decided(settings, target, config)
-    rows = _looked_up(lambda: _rows(settings))
+    rows = rows or _looked_up(lambda: _rows(settings))
     if rows is None:
         notes.append("the rows are not encoded yet: all are taken as full")
     others: dict[str, ModelConfig] = {}
