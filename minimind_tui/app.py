@@ -18,10 +18,10 @@ from textual.worker import Worker, WorkerState
 
 from engine.clean import clean
 from engine.runs.folder import RunFolder
-from minimind_tui.carrier import Carrier
 from minimind_tui.core.applog import failure, note
 from minimind_tui.core.charts import strength
 from minimind_tui.core.crash import Crash, left_behind
+from minimind_tui.memory_talk import MemoryTalk
 from minimind_tui.palette import Palette, key_commands, toolkit_commands
 from minimind_tui.screens.area import Area
 from minimind_tui.screens.dialogs import CrashDialog, HelpDialog
@@ -42,7 +42,7 @@ def _area_screen(area: str) -> Area:
     return screen()
 
 
-class MinimindApp(Carrier):
+class MinimindApp(MemoryTalk):
     """A workstation for small language models.
 
     Args:
@@ -51,6 +51,7 @@ class MinimindApp(Carrier):
 
     Attributes:
         device: What models are computed on, known once torch is loaded.
+        device_kind: The same as `cpu`, `cuda` or `mps`; until then the one that every machine has.
     """
 
     TITLE = "minimind"
@@ -76,7 +77,7 @@ class MinimindApp(Carrier):
 
     def __init__(self, path: Path | None = None, *, starter: bool = False) -> None:
         super().__init__()
-        self.device = "device …"
+        self.device, self.device_kind = "device …", "cpu"
         self._path, self._starter = path, starter
 
     async def on_mount(self) -> None:
@@ -110,8 +111,11 @@ class MinimindApp(Carrier):
             import_module(f"minimind_tui.screens.{area}")
         from engine.training.device import pick_device
 
-        self.device = clean(pick_device("auto").describe(), newlines=False)
+        device = pick_device("auto")
+        self.device, self.device_kind = clean(device.describe(), newlines=False), device.kind
         gc.freeze()
+        if device.kind != "cpu" and self.is_running:
+            self.call_from_thread(self.plan_anew)
 
     @work(thread=True, exit_on_error=False)
     def _look_back(self) -> None:
@@ -128,6 +132,10 @@ class MinimindApp(Carrier):
             self.call_from_thread(self._ask_after_crash, crash)
 
     def _ask_after_crash(self, crash: Crash) -> None:
+        if crash.starved:
+            self.explain_memory(crash.run)
+            return
+
         def answered(answer: str | None) -> None:
             if answer == "resume":
                 self.resume_run(crash.run)
@@ -205,6 +213,11 @@ class MinimindApp(Carrier):
         from minimind_tui.screens.compare import CompareScreen
 
         self.push_screen(CompareScreen(runs))
+
+    def plan_anew(self) -> None:
+        """Another device is known: what was planned for it is planned again."""
+        with suppress(KeyError):  # never opened
+            cast("ProfilesScreen", self.get_screen_stack("profiles")[0]).sketch()
 
     def copy(self, text: str, what: str) -> None:
         """Copies a text out of the terminal, and says where it has gone; `what` names it."""

@@ -9,7 +9,7 @@ from textual import work
 from textual.app import App
 
 from engine.clean import clean
-from engine.errors import EngineError
+from engine.errors import EngineError, OutOfMemory
 from engine.runner import RunHandle, ThreadRun
 from engine.runs.folder import RunFolder
 from minimind_tui.core.crash import note_carried
@@ -73,6 +73,8 @@ class Carrier(App[str]):
             self.notify(notice.text, title=notice.title, severity=notice.severity, timeout=seconds, markup=False)
         if ended is not None:
             self._ended(ended)
+        elif self.shown is not None and not self.shown.is_own:
+            self.watched(self.shown)
         self._note_carried()
 
     def _note_carried(self) -> None:
@@ -85,7 +87,9 @@ class Carrier(App[str]):
         climb, self._climb = self._climb, None
         if self.preferences.bell:
             self.bell()
-        if ended.failure is not None:
+        if isinstance(ended.failure, OutOfMemory):
+            self.talk_of_memory(ended, climb)
+        elif ended.failure is not None:
             self.show_error(ended.failure, ended.log)
         elif ended.state == "done" and climb is not None:
             self._climb = climb
@@ -120,6 +124,14 @@ class Carrier(App[str]):
         """Opens the chat with a run's newest checkpoint."""
         raise NotImplementedError
 
+    def talk_of_memory(self, live: Live, climb: "Climb | None") -> None:
+        """Says why a run's memory did not suffice, and goes on as the user chooses; `climb` is the ladder it is of."""
+        raise NotImplementedError
+
+    def watched(self, live: Live) -> None:
+        """Looks at how a run stands that another process carries, four times a second."""
+        raise NotImplementedError
+
     # Beginning
 
     def begin_run(self, choice: "Choice") -> None:
@@ -131,12 +143,12 @@ class Carrier(App[str]):
                 )
             )
 
-    def resume_run(self, run: RunFolder) -> None:
-        """Goes on with a run in a thread of this process."""
+    def resume_run(self, run: RunFolder, *, force: bool = False) -> None:
+        """Goes on with a run in a thread of this process; `force`: although it is not expected to fit into memory."""
         if not self.is_busy():
             left, climb = self._left_ladder
             self._climb = climb if left == run else None
-            self._begin(lambda: Live(ThreadRun(resume=run)))
+            self._begin(lambda: Live(ThreadRun(resume=run, force=force)))
 
     def is_busy(self) -> bool:
         """Whether this process carries a run already; if so, the user is told."""

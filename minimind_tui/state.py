@@ -147,7 +147,7 @@ def _flatten(prefix: str, table: dict[str, Any], keys: dict[str, str], problems:
         elif isinstance(value, str):
             keys[prefix + name] = value
         else:
-            problems.append(f"keymap.toml: {prefix}{name} = {value!r}: keys are text, such as \"ctrl+x\"")
+            problems.append(f'keymap.toml: {prefix}{name} = {value!r}: keys are text, such as "ctrl+x"')
 
 
 def _read_toml(path: Path) -> tuple[dict[str, Any], list[str]]:

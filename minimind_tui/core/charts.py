@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from engine.settings.registry import Metric
 from minimind_tui.core.figures import metric as metric_text
-from minimind_tui.core.history import VALIDATION as HELD_OUT
-from minimind_tui.core.history import RunHistory
+from minimind_tui.core.history import MEMORY, RunHistory
 from minimind_tui.core.plot import Layer
+from minimind_tui.core.reported import VALIDATION as HELD_OUT
 from minimind_tui.core.series import Series, smoothed
 
 MAIN, VALIDATION, FAINT, OTHER = 0, 1, 2, 3
@@ -119,6 +119,8 @@ def _chart(metric: Metric, validation: Metric | None, history: RunHistory, other
     curves = [Trace("", history.curves[metric.name], metric.unit, MAIN, _DOT if sparse else "", not sparse)]
     if validation:
         curves.append(Trace("validation", history.curves[validation.name], metric.unit, VALIDATION, _DOT, False))
+    if metric.name == MEMORY and len(history.planned):
+        curves.append(Trace("planned at most", history.planned, metric.unit, VALIDATION, "", False))
     for other in others:
         found = other.history.curves
         if metric.name in found:

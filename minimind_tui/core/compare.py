@@ -13,7 +13,8 @@ from engine.runs.summary import Digest, RunSummary
 from engine.settings.registry import STAGES, Metric
 from minimind_tui.core.figures import duration, number
 from minimind_tui.core.figures import metric as metric_text
-from minimind_tui.core.history import VALIDATION, RunHistory
+from minimind_tui.core.history import RunHistory
+from minimind_tui.core.reported import VALIDATION
 from minimind_tui.core.run_details import PLACES, value_text
 from minimind_tui.core.run_list import steps_text
 from minimind_tui.core.series import Series

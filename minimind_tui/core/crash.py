@@ -9,6 +9,7 @@ import psutil
 
 from engine.errors import EngineError
 from engine.runs.folder import RunFolder
+from minimind_tui.core.last_words import diagnose
 from minimind_tui.state import state_folder
 
 _VMSTAT = Path("/proc/vmstat")
@@ -21,11 +22,13 @@ class Crash:
     Attributes:
         step: The step of its newest checkpoint; 0 if it has none.
         hints: What is known, a sentence each.
+        starved: It ended for want of memory, as its events say.
     """
 
     run: RunFolder
     step: int
     hints: tuple[str, ...]
+    starved: bool = False
 
 
 def note_carried(run: RunFolder | None) -> None:
@@ -79,6 +82,8 @@ def crash_of(carried: str) -> Crash | None:
         if run.state() != "interrupted":
             return None
         steps = run.checkpoint_steps()
+        if diagnose(run) is not None:
+            return Crash(run, steps[-1] if steps else 0, (), starved=True)
         last = run.events.stat().st_mtime if run.events.exists() else run.resolved.stat().st_mtime
     except (EngineError, OSError):
         return None

@@ -2,33 +2,39 @@
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import singledispatchmethod
 
 from engine.clean import clean
 from engine.runs.events import (
+    Adjusted,
     Audited,
     CheckpointSaved,
     ControlAcknowledged,
     Evaluated,
     Event,
     Finished,
+    MemoryPlanned,
     NonFiniteStep,
     Progress,
+    RanOutOfMemory,
     Resumed,
     RunStarted,
     Sampled,
     Step,
     Warned,
 )
-from engine.settings.registry import STAGES, Metric
+from engine.settings.registry import STAGES, Metric, StageInfo
+from engine.settings.values import value_text
 from minimind_tui.core.figures import metric as metric_text
 from minimind_tui.core.figures import number, share
+from minimind_tui.core.memory import Memory, read_plan
+from minimind_tui.core.reported import leading, reported
 from minimind_tui.core.series import Series
 
-VALIDATION = "val_"
-"""How the names of the metrics begin that validation measures."""
+MEMORY = "memory_bytes"
+"""The metric that says how much memory a run takes."""
 
 INFO, WARNING, ERROR = "info", "warning", "error"
 
@@ -69,6 +75,9 @@ class RunHistory:
         log, samples, saved: In the order in which they came; `saved` are the checkpoints.
         alerts: Named warnings and steps that were left out, by name.
         unseen: Those of them that the user has not dismissed.
+        plan: What it was expected to take.
+        planned: The most of that over the steps, beside the curve of the memory that it took.
+        ran_out: How its memory ran out, while nothing has happened since but its end.
     """
 
     def __init__(self) -> None:
@@ -83,6 +92,9 @@ class RunHistory:
         self.saved: list[CheckpointSaved] = []
         self.alerts: dict[str, Alert] = {}
         self.unseen: dict[str, Alert] = {}
+        self.plan: Memory | None = None
+        self.planned = Series()
+        self.ran_out: RanOutOfMemory | None = None
         self._banked, self._since = 0.0, 0.0
         self._last_time = 0.0
         self._pace: deque[tuple[float, int]] = deque(maxlen=40)
@@ -124,29 +136,16 @@ class RunHistory:
         return (self.total - last) * (ended - began) / (last - first) if last > first else None
 
     def metrics(self) -> list[Metric]:
-        """What the stage reports, in the registry's order; what that does not list stands with its kin, or last."""
-        stage = STAGES.get(self.started.stage) if self.started else None
-        listed = {metric.name: metric for metric in stage.metrics} if stage else {}
-        found = [metric for name, metric in listed.items() if name in self.curves]
-        others: dict[str, list[Metric]] = {}
-        for name in self.curves:
-            if name not in listed:
-                others.setdefault(_kin(name, found), []).append(_unlisted(name, listed))
-        after = [[metric, *others.get(metric.name, ())] for metric in found]
-        return [metric for group in after for metric in group] + others.get("", [])
+        """What the stage reports, see `minimind_tui.core.reported`."""
+        return reported(self._stage, self.curves)
 
     def leading(self) -> list[Metric]:
-        """The metrics that say what was learnt: those with a direction that validation measures, and their validation.
+        """The metrics that say what was learnt."""
+        return leading(self._stage, self.curves)
 
-        A stage that validates nothing leads with all that have a direction.
-        """
-        directed = [metric for metric in self.metrics() if metric.direction]
-        stage = STAGES.get(self.started.stage) if self.started else None
-        names = {metric.name for metric in stage.metrics} if stage else set(self.curves)
-        held_out = [
-            metric for metric in directed if metric.name.startswith(VALIDATION) or VALIDATION + metric.name in names
-        ]
-        return held_out or directed
+    @property
+    def _stage(self) -> StageInfo | None:
+        return STAGES.get(self.started.stage) if self.started else None
 
     @property
     def saved_step(self) -> int | None:
@@ -196,6 +195,23 @@ class RunHistory:
         self._say(event, ", ".join(parts))
 
     @_take.register
+    def _(self, event: MemoryPlanned) -> None:
+        self.plan = read_plan(event.plan)
+        if self.plan is not None:
+            self._say(event, f"memory: {self.plan.range} expected")
+
+    @_take.register
+    def _(self, event: RanOutOfMemory) -> None:
+        self.ran_out = event
+        self._say(event, f"step {event.step:,}: out of memory in {event.phase}: {event.what}", ERROR)
+
+    @_take.register
+    def _(self, event: Adjusted) -> None:
+        self.ran_out = None
+        changes = " ".join(f"{name}={value_text(value)}" for name, value in event.changes.items())
+        self._say(event, f"{event.reason}: {changes}")
+
+    @_take.register
     def _(self, event: RunStarted) -> None:
         self.started, self.status = event, "running"
         if not event.parameters:
@@ -224,6 +240,8 @@ class RunHistory:
     def _gather(self, step: int, metrics: dict[str, float]) -> None:
         for name, value in metrics.items():
             self.curves.setdefault(clean(name), Series()).append(step, value)
+        if self.plan is not None and MEMORY in metrics:
+            self.planned.append(step, self.plan.high)
 
     @_take.register
     def _(self, event: Sampled) -> None:
@@ -269,8 +287,9 @@ class RunHistory:
         if self.over:
             self._reopen(event.time)
         self.step = event.from_step
-        for curve in self.curves.values():
+        for curve in (*self.curves.values(), self.planned):
             curve.drop_after(event.from_step)
+        self.ran_out = None
         self.samples = [sample for sample in self.samples if sample.step <= event.from_step]
         self.saved = [saved for saved in self.saved if saved.step <= event.from_step]
         self._pace.clear()
@@ -281,25 +300,11 @@ class RunHistory:
         self.finished, self.status, self.preparing = event, event.status, ""
         self.step = max(self.step, event.step)
         level = ERROR if event.status == "failed" else INFO
-        reason = f": {event.error}" if event.error and event.status == "failed" else ""
+        told = event.status != "failed" or self.ran_out is not None  # which said why, and is not of a command line
+        reason = f": {event.error}" if event.error and not told else ""
         self._say(event, f"{event.status} at step {event.step:,}{reason}", level)
 
     def _reopen(self, now: float) -> None:
         """A run that had ended goes on: the time between does not count."""
         self._banked, self._since = self.elapsed(), now
         self.finished = None
-
-
-def _kin(name: str, metrics: Sequence[Metric]) -> str:
-    """The listed metric that one of another name belongs behind: `reward` of `reward_answer`; empty: none."""
-    stem = name.rpartition("_")[0]
-    alike = [metric.name for metric in metrics if stem and f"{metric.name}_".startswith(f"{stem}_")]
-    return stem if stem in alike else alike[-1] if alike else ""
-
-
-def _unlisted(name: str, listed: Mapping[str, Metric]) -> Metric:
-    """What can be said of a metric that the registry does not list."""
-    measured = listed.get(name.removeprefix(VALIDATION))
-    if measured and name.startswith(VALIDATION):
-        return replace(measured, name=name, title=f"validation {measured.title}")
-    return Metric(name, name.replace("_", " "))

@@ -10,6 +10,9 @@ from engine.runs.delete import disk_use
 from engine.runs.folder import RunFolder, list_runs
 from engine.runs.summary import Digest, RunSummary
 from engine.settings.registry import STAGES, StageInfo
+from minimind_tui.core.last_words import ran_out
+
+_ENDED_EARLY = ("failed", "interrupted")
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,9 @@ class Library:
     def __init__(self) -> None:
         self._lock, self._measuring = threading.Lock(), threading.Lock()
         self._known: dict[RunFolder, Digest] = {}
+        self._words: dict[RunFolder, tuple[float, bool]] = {}
+        self.starved: frozenset[RunFolder] = frozenset()
+        """The runs that ended because their memory ran out, as of the last reading."""
         self._sizes: dict[RunFolder, tuple[object, int]] = {}
 
     def runs(self) -> list[RunSummary]:
@@ -39,7 +45,16 @@ class Library:
                     found.append(digest.read())
                 except (EngineError, OSError):
                     continue
+            self._words = {each.run: self._last_words(each) for each in found if each.state in _ENDED_EARLY}
+            self.starved = frozenset(run for run, (_, starved) in self._words.items() if starved)
         return sorted(found, key=lambda summary: summary.said, reverse=True)
+
+    def _last_words(self, summary: RunSummary) -> tuple[float, bool]:
+        """When a run spoke last, and whether it then ran out of memory; read again only when it has spoken again."""
+        known = self._words.get(summary.run)
+        if known is None or known[0] != summary.said:
+            known = summary.said, ran_out(summary.run) is not None
+        return known
 
     def sizes(self, runs: Iterable[RunSummary]) -> dict[RunFolder, int]:
         """Bytes on disk of each run; measured again when it has ended or has another checkpoint."""

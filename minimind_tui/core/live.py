@@ -3,12 +3,17 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from engine.errors import EngineError, Interrupted
+from engine.errors import DoesNotFit, EngineError, Interrupted, OutOfMemory
 from engine.runner import RunHandle, ThreadRun
 from engine.runs.events import CheckpointSaved, Event, Finished, NonFiniteStep, Warned
 from engine.runs.folder import RunFolder
 from minimind_tui.core.history import RunHistory
+from minimind_tui.core.last_words import OUT_OF_MEMORY
+
+if TYPE_CHECKING:
+    from engine.session import TrainRequest
 
 _PROBE_SECONDS = 1.0
 """How often the lock of a run carried elsewhere is asked for."""
@@ -22,13 +27,17 @@ class Live:
     Args:
         handle: What carries or watches it.
         name: Its name while the folder is not made yet.
+        request: What was asked for, of a run that is new.
 
     Attributes:
+        talked: It was said already that its memory ran out.
+        examined: It was looked into already why its process is gone.
         detaching: It is being handed to a process of its own; set and cleared by whoever calls `detach`.
     """
 
-    def __init__(self, handle: RunHandle, name: str = "") -> None:
-        self.handle, self.history = handle, RunHistory()
+    def __init__(self, handle: RunHandle, name: str = "", request: "TrainRequest | None" = None) -> None:
+        self.handle, self.history, self.request = handle, RunHistory(), request
+        self.talked = self.examined = False
         self._name = name
         self._log_interval: int | None = None
         self.detaching = False
@@ -75,6 +84,21 @@ class Live:
         if self.history.finished:
             return self.history.finished.status
         return "failed" if self.failure else "interrupted"
+
+    @property
+    def shortage(self) -> str:
+        """What its memory had to do with its end, in a few words; empty: nothing."""
+        if self.alive:
+            return ""
+        if isinstance(self.failure, DoesNotFit):
+            return "not expected to fit into memory"
+        return OUT_OF_MEMORY if self.history.ran_out or isinstance(self.failure, OutOfMemory) else ""
+
+    @property
+    def has_news_of_memory(self) -> bool:
+        """Whether it ran out of memory since it is watched."""
+        event = self.history.ran_out
+        return event is not None and event.time >= self._since
 
     @property
     def log(self) -> Path | None:
@@ -147,7 +171,11 @@ def begin_thread(
     def begin() -> Live:
         from engine.session import TrainRequest
 
-        request = TrainRequest(profile, data, tokenizer, start_from, assignments, name)
-        return Live(ThreadRun(request), name or profile)
+        return begin_request(TrainRequest(profile, data, tokenizer, start_from, assignments, name))
 
     return begin
+
+
+def begin_request(request: "TrainRequest", *, force: bool = False) -> Live:
+    """A new run in a thread; see `begin_thread`. `force`: although it is not expected to fit into memory."""
+    return Live(ThreadRun(request, force=force), request.name or request.profile, request)

@@ -59,7 +59,7 @@ def _kind(event: Event, live: Live) -> str:
             return event.type
         case Warned(name=name):
             return f"warned {name}"
-        case Finished(status="failed") if live.is_own:
+        case Finished(status="failed") if live.is_own or live.history.ran_out:
             return ""  # it ends in a dialog
         case Finished() if live.detaching:
             return ""  # it goes on elsewhere

@@ -9,7 +9,8 @@ from engine.settings.registry import STAGES, Metric, StageInfo
 from minimind_tui.core.figures import number
 from minimind_tui.core.history import RunHistory
 
-_KNOWN = ("run", "path", "status", "steps", "tokens", "checkpoint", "train_loss", "tokens_per_second", "peak_bytes")
+_KNOWN = ("run", "path", "status", "steps", "tokens", "checkpoint", "train_loss", "tokens_per_second", "peak_bytes",
+          "resident_bytes")  # fmt: skip
 """What the screen shows elsewhere, or as curves."""
 
 

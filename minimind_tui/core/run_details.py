@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from engine.runs.events import Sampled
@@ -11,6 +10,7 @@ from engine.runs.folder import RunFolder
 from engine.runs.lineage import ancestry, place_name, started_from
 from engine.runs.summary import RunSummary
 from engine.session.companions import REFERENCES
+from minimind_tui.core.last_words import last_lines, ran_out
 from minimind_tui.core.library import stage_of
 
 PLACES = ("data", "tokenizer", "from", *REFERENCES)
@@ -45,6 +45,8 @@ def details(summary: RunSummary, runs: Sequence[RunSummary]) -> RunDetails:
 def _plight(summary: RunSummary) -> str:
     saved = summary.checkpoints[-1:]
     again = f"r goes on from step {saved[0]:,}" if saved else "it has no checkpoint: r begins it again"
+    if summary.state in ("failed", "interrupted") and (event := ran_out(summary.run)) is not None:
+        return f"Out of memory in {event.phase}: {event.what}\nF shows what would fit; {again} as it is."
     if summary.state == "interrupted":
         return (
             "Its process is gone without a word: killed by the system, or the power failed. "
@@ -109,7 +111,7 @@ def value_text(value: Any) -> str:
 
 def _samples(run: RunFolder) -> tuple[Sampled, ...]:
     found: list[Sampled] = []
-    for line in _tail(run.samples):
+    for line in last_lines(run.samples, _TAIL_BYTES):
         try:
             raw = json.loads(line)
             found.append(Sampled(time=0.0, step=int(raw["step"]), prompt=str(raw["prompt"]), text=str(raw["text"]),
@@ -117,13 +119,3 @@ def _samples(run: RunFolder) -> tuple[Sampled, ...]:
         except (ValueError, KeyError, TypeError, RecursionError):  # torn, at the end or where the tail begins
             continue
     return tuple(sample for sample in found if sample.step == found[-1].step)
-
-
-def _tail(path: Path) -> list[bytes]:
-    """The last lines of a file."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-            return file.read().splitlines()
-    except OSError:
-        return []

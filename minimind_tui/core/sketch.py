@@ -11,6 +11,7 @@ from engine.settings.profile import Settings, build
 from engine.settings.registry import StageInfo
 from engine.settings.training import TrainingSettings
 from minimind_tui.core.forms import Entries
+from minimind_tui.core.lookups import Lookups
 from minimind_tui.core.series import Points
 
 _POINTS = 160
@@ -36,6 +37,7 @@ class Sketch:
         rates: The learning rate over the steps.
         drawn_steps: For how many steps it is drawn.
         problem: Why nothing of this can be said.
+        settings: All of it, checked together, with the shape that it brings; None where they cannot be.
     """
 
     start: str = ""
@@ -50,45 +52,7 @@ class Sketch:
     rates: Points = field(default_factory=list)
     drawn_steps: int = 0
     problem: str = ""
-
-
-class Lookups:
-    """What start checkpoints and tokenizers say, read once until `forget`."""
-
-    def __init__(self) -> None:
-        self._shapes: dict[str, dict[str, Any]] = {}
-        self._vocabularies: dict[str, int] = {}
-
-    def forget(self) -> None:
-        """Reads everything anew from now on: runs may have come."""
-        self._shapes.clear()
-        self._vocabularies.clear()
-
-    def shape(self, reference: str) -> dict[str, Any]:
-        """The settings that a run inherits from a checkpoint.
-
-        Raises:
-            EngineError: There is none, or it cannot be read.
-        """
-        if reference not in self._shapes:
-            from engine.references import checkpoint_folder
-            from engine.session.shape import shape_settings
-
-            self._shapes[reference] = shape_settings(checkpoint_folder(reference))
-        return self._shapes[reference]
-
-    def vocabulary(self, reference: str) -> int:
-        """How many tokens a tokenizer has.
-
-        Raises:
-            EngineError: There is none, or it cannot be read.
-        """
-        if reference not in self._vocabularies:
-            from engine.references import tokenizer_folder
-            from engine.text.tokenizer import Tokenizer
-
-            self._vocabularies[reference] = Tokenizer.load(tokenizer_folder(reference)).vocab_size
-        return self._vocabularies[reference]
+    settings: Settings | None = field(default=None, compare=False)
 
 
 def sketch(stage: StageInfo, entries: Entries, lookups: Lookups) -> Sketch:
@@ -104,7 +68,7 @@ def sketch(stage: StageInfo, entries: Entries, lookups: Lookups) -> Sketch:
         settings = build(stage, entries | {name: (value, "") for name, value in shape.items()})
     except EngineError as error:
         return Sketch(start, shape, start_problem, problem=error.what)
-    said: dict[str, Any] = {}
+    said: dict[str, Any] = {"settings": settings}
     if "model" in settings.sections:
         said |= _parameters(settings, lookups)
     if "training" in settings.sections:

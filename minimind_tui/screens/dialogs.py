@@ -74,9 +74,7 @@ class CrashDialog(ModalScreen[str]):
         saved = f"It is saved up to step {step:,}." if step else "It had no checkpoint yet and begins anew."
         with Vertical(classes="dialog") as dialog:
             dialog.border_title = "The last start ended without a word"
-            yield Static(
-                Content(f"The app ended while {name} was training: killed, or the machine went down. {saved}")
-            )
+            yield Static(Content(f"The app ended while {name} was training: killed, or the machine went down. {saved}"))
             yield Static(Content("\n".join(self._crash.hints)), classes="paragraph")
             with Horizontal(classes="buttons"):
                 yield Button("(r) Resume", id="resume", variant="primary", compact=True)

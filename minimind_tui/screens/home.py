@@ -48,6 +48,14 @@ class HomeScreen(Area):
         Binding("s", "starter", "Starter ladder", tooltip="Train the starter world, stage by stage", id="home.starter"),
         Binding("n", "new_run", "New run", tooltip="Choose a profile and start a run", id="home.new_run"),
         Binding("r", "resume", "Resume", tooltip="Go on with the run under the cursor", id="home.resume"),
+        Binding(
+            "F",
+            "fit",
+            "Make it fit",
+            show=False,
+            tooltip="What happened to its memory, and what would fit",
+            id="home.fit",
+        ),
         Binding("c", "chat", "Chat", tooltip="Talk with the run under the cursor", id="home.chat"),
         Binding("o", "open_data", "Open data", show=False, tooltip="Look at a data file", id="home.open_data"),
     ]
@@ -82,7 +90,7 @@ class HomeScreen(Area):
 
     def _show(self, runs: list[RunSummary], machine: str) -> None:
         self._runs = runs
-        self.query_one(Ladder).show(ladder(runs))
+        self.query_one(Ladder).show(ladder(runs), self.mini.library.starved)
         self.query_one(RunTable).display, self.query_one("#no-runs").display = bool(runs), not runs
         panel, (has, _, place) = self.query_one("#machine", Static), machine.partition("\n")
         panel.update(Content(has))
@@ -95,7 +103,7 @@ class HomeScreen(Area):
         """As many runs as there is room for; the Runs screen has them all."""
         table = self.query_one(RunTable)
         room = max(_FEWEST, table.outer_size.height - _FRAME)
-        table.show(self._runs[:room])
+        table.show(self._runs[:room], starved=self.mini.library.starved)
         more = f"{room} of {len(self._runs)} · {list(AREAS).index('runs') + 1} shows all"
         table.border_subtitle = more if len(self._runs) > room else f"{len(self._runs)}"
 
@@ -111,6 +119,9 @@ class HomeScreen(Area):
             return "No runs yet. Press [b]s[/b] to train the starter world: tokenizer, pretrain, fine-tune, then chat."
         if any(run.state == "running" for run in self._runs):
             return "A run goes on as a process of its own: press [b]enter[/b] on it to watch it."
+        if self._runs[0].run in self.mini.library.starved:
+            name = clean(self._runs[0].name)
+            return f"{name} ran out of memory: [b]tab[/b] to it, and [b]F[/b] shows what would fit."
         if self._runs[0].state == "interrupted":
             return f"{clean(self._runs[0].name)} was interrupted: [b]tab[/b] to it and [b]r[/b] to go on with it."
         if self._starter_open():
@@ -131,6 +142,8 @@ class HomeScreen(Area):
             return self.is_mounted and self._starter_open()
         if action == "resume":
             return chosen is not None and chosen.can_resume
+        if action == "fit":
+            return chosen is not None and chosen.run in self.mini.library.starved
         if action == "chat":
             return any(run.checkpoints for run in self._runs) if self.is_mounted else False
         return True
@@ -180,6 +193,11 @@ class HomeScreen(Area):
         """Goes on with the chosen run."""
         if (chosen := self._chosen()) is not None:
             self.mini.resume_run(chosen.run)
+
+    def action_fit(self) -> None:
+        """What happened to the chosen run's memory, and what would fit."""
+        if (chosen := self._chosen()) is not None:
+            self.mini.explain_memory(chosen.run)
 
     def action_open_data(self) -> None:
         """Asks for a data file and shows it on the Data screen."""

@@ -13,11 +13,9 @@ from textual.worker import get_current_worker
 
 from engine.errors import ProfileError
 from engine.settings.places import user_profiles
-from minimind_tui.core import plot
 from minimind_tui.core.forms import Draft
 from minimind_tui.core.profiles import Entry, read_entries
-from minimind_tui.core.sketch import Lookups, Sketch, sketch
-from minimind_tui.screens.profile_files import ProfileFiles
+from minimind_tui.screens.profile_outlook import Planned, ProfileOutlook
 from minimind_tui.widgets.profiles.diff import DiffDialog
 from minimind_tui.widgets.profiles.form_pane import FormPane
 from minimind_tui.widgets.profiles.outlook import Outlook
@@ -29,7 +27,7 @@ _TWO_PANES, _THREE_PANES = 100, 116
 """Widths from which on the list stands beside the form, and the outlook as well."""
 
 
-class ProfilesScreen(ProfileFiles):
+class ProfilesScreen(ProfileOutlook):
     """Profiles by hardware, one of them as a form, and what a run of it would be."""
 
     MODE = "profiles"
@@ -37,7 +35,8 @@ class ProfilesScreen(ProfileFiles):
     HELP_TEXT = (
         "A profile is a set of settings for one stage. Built-in ones stay as they are: change what you like and save "
         "it under a name of your own, which then holds your changes only. Without saving, s starts a run with the "
-        "changes as they stand."
+        "changes as they stand. The memory that its largest step takes follows as you type; F leads to changes that "
+        "make it fit, t plans for another device, b shows which batch sizes fit at which lengths."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "start", "Start", tooltip="Start a run of this profile", id="profiles.start"),
@@ -56,7 +55,6 @@ class ProfilesScreen(ProfileFiles):
         super().__init__()
         self._opened: list[str] = []
         self._viewed = "shelf"
-        self._lookups = Lookups()
         self._setting = self._wanted = ""
 
     def compose_body(self) -> Iterator[Widget]:
@@ -74,7 +72,7 @@ class ProfilesScreen(ProfileFiles):
         self._read_profiles()
 
     def on_screen_resume(self) -> None:
-        self._lookups.forget()  # runs may have come
+        self.forget_lookups()
         self._read_profiles()
 
     def on_resize(self, event: events.Resize) -> None:
@@ -133,7 +131,7 @@ class ProfilesScreen(ProfileFiles):
         if found is not None and (anew or self._is_news(found)):
             self._show(found)
         else:
-            self._sketch()
+            self.sketch()
         if enter and found is not None:
             self.enter_form()
 
@@ -190,7 +188,7 @@ class ProfilesScreen(ProfileFiles):
         self.draft, self.broken = None, entry
         self.query_one(FormPane).show_broken(entry)
         self.query_one(Outlook).show_nothing()
-        self.refresh_bindings()
+        self.show_memory(Planned(), anew=True)
 
     def show_draft(self, draft: Draft, setting: str = "") -> None:
         self.draft, self.broken = draft, None
@@ -217,27 +215,7 @@ class ProfilesScreen(ProfileFiles):
 
     def _changed(self) -> None:
         self.refresh_bindings()
-        self._sketch()
-
-    def _sketch(self) -> None:
-        if self.draft is not None:
-            self._sketch_in_thread(self.draft)
-
-    @work(thread=True, exclusive=True, group="sketch", exit_on_error=False)
-    def _sketch_in_thread(self, draft: Draft) -> None:
-        drawn = sketch(draft.stage, draft.asked, self._lookups)
-        if drawn.rates:
-            plot.load()
-        if not get_current_worker().is_cancelled:
-            self.app.call_from_thread(self._sketched, draft, drawn)
-
-    def _sketched(self, draft: Draft, drawn: Sketch) -> None:
-        if draft is not self.draft:
-            return
-        if (draft.inherited, draft.inherited_from) != (drawn.inherited, drawn.start):
-            draft.inherited, draft.inherited_from = drawn.inherited, drawn.start
-            self.query_one(FormPane).update()
-        self.query_one(Outlook).show(draft, drawn)
+        self.sketch()
 
     # What can be done with it
 
@@ -276,18 +254,21 @@ class ProfilesScreen(ProfileFiles):
 
     def action_outlook(self) -> None:
         """Goes to the outlook, and back again."""
-        if self.query_one(Outlook).has_focus:
+        if self.query_one(Outlook).has_focus_within:
             self.enter_form()
         else:
-            self._view("outlook")
+            self.view_outlook()
             self.set_focus(self.query_one(Outlook))
+
+    def view_outlook(self) -> None:
+        self._view("outlook")
 
     def action_back(self) -> None:
         """One level back: from a search or the outlook to the form, from there to the list; there the filter goes."""
         shelf = self.query_one(Shelf)
         if shelf.display and shelf.has_focus_within:
             shelf.back()
-        elif self.query_one(Outlook).has_focus:
+        elif self.query_one(Outlook).has_focus_within:
             self.enter_form()
         elif not self.query_one(FormPane).back():
             self.action_list()
@@ -314,4 +295,6 @@ class ProfilesScreen(ProfileFiles):
             return self._is_busy
         if action in ("start", "diff", "save_as", "copy", "outlook"):
             return self.draft is not None
+        if action in ("fit", "save_memory", "fit_table", "target"):
+            return self.may_fit(action)
         return True

@@ -35,6 +35,7 @@ class RunKeys(Area):
         Binding("S", "stop_now", "Stop now", show=False, tooltip="Give up this step, saved", id="train.stop_now"),
         Binding("d", "detach", "Detach", tooltip="Go on as a process of its own", id="train.detach"),
         Binding("r", "resume", "Resume", tooltip="Go on where it ended", id="train.resume"),
+        Binding("F", "fit", "Make it fit", tooltip="What happened to its memory, and what would fit", id="train.fit"),
         Binding("c", "chat", "Chat", tooltip="Talk with its newest checkpoint", id="train.chat"),
         Binding("E", "measure", "Evaluate", tooltip="Measure a checkpoint on a file", id="train.measure"),
         Binding("R", "rollouts", "Rollouts", show=False, tooltip="What it was rewarded for, on the Data screen",
@@ -53,6 +54,8 @@ class RunKeys(Area):
             return live is None or not live.alive
         if action == "rollouts":
             return live is not None and live.run is not None and live.run.rollouts.is_file()
+        if action == "fit":
+            return live is not None and bool(live.shortage)
         if action not in (*_ON_ITS_WAY, *_AT_ITS_END):
             return True
         if live is None or live.detaching:
@@ -127,6 +130,11 @@ class RunKeys(Area):
         """Goes on with the shown run."""
         if (live := self.mini.shown) is not None and live.run is not None:
             self.mini.resume_run(live.run)
+
+    def action_fit(self) -> None:
+        """What happened to the run's memory, and what would fit."""
+        if (live := self.mini.shown) is not None:
+            self.mini.talk_of_memory(live)
 
     def action_new_run(self) -> None:
         """Asks for a run; one that failed before it trained is asked for again as it was."""

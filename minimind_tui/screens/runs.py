@@ -35,11 +35,20 @@ class RunsScreen(Area):
     HELP_TEXT = (
         "All runs of this machine, also those of the command line and those that other processes carry. Enter shows "
         "one with its curves; space marks runs and m compares them, or the marked one with the one under the cursor. "
-        "An interrupted run ended without a word (the process was killed): nothing saved is lost, r resumes it."
+        "An interrupted run ended without a word (the process was killed): nothing saved is lost, r resumes it. "
+        "Of one that ran out of memory, F says what took it, and goes on with a change that fits."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "watch", "Show", show=False, tooltip="Show the run on the Train screen", id="runs.watch"),
         Binding("r", "resume", "Resume", tooltip="Go on where the run ended", id="runs.resume"),
+        Binding(
+            "F",
+            "fit",
+            "Make it fit",
+            show=False,
+            tooltip="What happened to its memory, and what would fit",
+            id="runs.fit",
+        ),
         Binding("space", "mark", "Mark", tooltip="Mark the run, for comparing or deleting", id="runs.mark"),
         Binding("m", "compare", "Compare", tooltip="Compare the marked runs", id="runs.compare"),
         Binding("x", "delete", "Delete", tooltip="Delete the marked runs, or this one", id="runs.delete"),
@@ -89,7 +98,7 @@ class RunsScreen(Area):
     def _take(self, runs: list[RunSummary], sizes: dict[RunFolder, int] | None = None) -> None:
         changed = runs != self._all
         self._all, self._sizes = runs, self._sizes if sizes is None else sizes
-        self._list.show(runs, self._sizes)
+        self._list.show(runs, self._sizes, self.mini.library.starved)
         if not self._read_once:
             self._read_once = True
             self._list.table.go_to(self.mini.state.get("runs.run", ""))
@@ -137,10 +146,13 @@ class RunsScreen(Area):
         """The footer is made anew only where other keys work now: that costs more than moving the cursor."""
         chosen = self.chosen
         able = (chosen is not None, chosen is not None and chosen.can_resume, chosen is not None and chosen.checkpoints)
-        state = (*map(bool, able), bool(self._all), self._list.can_go_back)
+        state = (*map(bool, able), self._starved(chosen), bool(self._all), self._list.can_go_back)
         if state != self._able:
             self._able = state
             self.refresh_bindings()
+
+    def _starved(self, chosen: RunSummary | None) -> bool:
+        return chosen is not None and chosen.run in self.mini.library.starved
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only what can be done with the run under the cursor, or the marked ones."""
@@ -149,6 +161,8 @@ class RunsScreen(Area):
         chosen = self.chosen
         if action == "resume":
             return chosen is not None and chosen.can_resume
+        if action == "fit":
+            return self._starved(chosen)
         if action == "chat":
             return chosen is not None and bool(chosen.checkpoints)
         if action in ("watch", "mark", "delete", "open_folder"):
@@ -171,6 +185,11 @@ class RunsScreen(Area):
         """Goes on with the run in a thread of this process."""
         if (chosen := self.chosen) is not None:
             self.mini.resume_run(chosen.run)
+
+    def action_fit(self) -> None:
+        """What happened to the run's memory, and what would fit."""
+        if (chosen := self.chosen) is not None:
+            self.mini.explain_memory(chosen.run)
 
     def action_chat(self) -> None:
         """Talks with the run's newest checkpoint."""

@@ -43,7 +43,8 @@ class TrainScreen(RunKeys):
     HELP_TEXT = (
         "A run of this app goes on in the background while you are elsewhere. Stop & save ends it at a step boundary, "
         "to be resumed bit for bit; detach hands it to a process that outlives this terminal. Tab leads through charts "
-        "and panes: in a chart left and right read values; the log follows until you scroll up, and from its end again."
+        "and panes: in a chart left and right read values; the log follows until you scroll up, and from its end "
+        "again. Of a run whose memory ran out, F says what took it, and goes on with a change that fits."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("k,K", "chat_pane", "Chat beside", tooltip="A chat with its newest checkpoint", id="train.chat_pane"),

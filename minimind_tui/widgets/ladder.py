@@ -1,11 +1,13 @@
 """The ladder of stages, from raw text to a chat partner."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import PurePath
 
 from rich.text import Text
 
 from engine.clean import clean
+from engine.runs.folder import RunFolder
+from minimind_tui.core.last_words import OUT_OF_MEMORY
 from minimind_tui.core.library import Rung
 from minimind_tui.core.run_list import age, best_text
 from minimind_tui.widgets.states import cell_style, mark
@@ -35,9 +37,14 @@ class Ladder(VimTable):
         """The stage under the cursor."""
         return self._rungs[self.cursor_row] if 0 <= self.cursor_row < len(self._rungs) else None
 
-    def show(self, rungs: Sequence[Rung]) -> None:
-        """Fills the rows; the cursor goes to the advised stage when that changes, and stays otherwise."""
-        rows = [_row(rung, titles=self.app.size.width >= _TITLES_FROM) for rung in rungs]
+    def show(self, rungs: Sequence[Rung], starved: Collection[RunFolder] = ()) -> None:
+        """Fills the rows; the cursor goes to the advised stage when that changes, and stays otherwise.
+
+        Args:
+            rungs: The stages.
+            starved: Runs that ran out of memory.
+        """
+        rows = [_row(rung, starved, titles=self.app.size.width >= _TITLES_FROM) for rung in rungs]
         texts = [[cell.plain for cell in row] for row in rows]
         row = self.cursor_row if _first(rungs) == _first(self._rungs) else _first(rungs)
         self._rungs = list(rungs)
@@ -47,19 +54,19 @@ class Ladder(VimTable):
             self.move_cursor(row=max(0, row))
 
 
-def _row(rung: Rung, *, titles: bool) -> list[Text]:
+def _row(rung: Rung, starved: Collection[RunFolder], *, titles: bool) -> list[Text]:
     newest, following = rung.newest, rung.advice == "next"
     advice = Text("next", "bold cyan") if following else Text(rung.advice, "dim")
     title = Text(rung.stage.title if titles else rung.stage.name, "bold" if following else "")
     if newest is None:
         return [Text(" → " if following else " · ", "cyan"), title, advice, *(Text("") for _ in range(4))]
-    style = cell_style(newest.state)
+    style, said = cell_style(newest.state), OUT_OF_MEMORY if newest.run in starved else newest.state
     data = PurePath(newest.place("data")).name
     return [
         Text(f" {mark(newest.state)} ", style),
         title,
         Text(clean(newest.name, newlines=False)),
-        Text(clean(newest.state, newlines=False), style),
+        Text(clean(said, newlines=False), style),
         Text(best_text(newest)),
         Text(clean(data, newlines=False)),
         Text(age(newest.said)),

@@ -36,7 +36,7 @@ class ProgressPanel(Static):
         # A border title reads markup in a str, none in a Content.
         title = "  ".join(part for part in (clean(live.name, newlines=False), stage, note) if part)
         self.border_title = Content(title)
-        said = (f"{mark(state)} {state}", content_style(state))
+        said = (f"{mark(state)} {state}{f': {live.shortage}' if live.shortage else ''}", content_style(state))
         self.border_subtitle = Content.assemble((f"{view}  " if view else "", MUTED), said)
         width = max(20, self.content_size.width)
         self.update(Content("\n").join([_bar(live, width), _numbers(live), _machine(live)]), layout=False)
@@ -80,7 +80,7 @@ def _machine(live: Live) -> Content:
     if (speed := history.value("tokens_per_second")) is not None:
         parts.append(f"{number(speed)} tokens/s")
     if (memory := history.value("memory_bytes")) is not None:
-        parts.append(f"{size(memory)} memory")
+        parts.append(f"{size(memory)} memory" + (f" (planned {history.plan.range})" if history.plan else ""))
     if (trained := history.value("trained_share")) is not None:
         parts.append(f"{share(trained)} of tokens trained")
     if (started := history.started) is not None and started.parameters:

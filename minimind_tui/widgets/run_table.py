@@ -7,6 +7,7 @@ from rich.text import Text
 from engine.clean import clean
 from engine.runs.folder import RunFolder
 from engine.runs.summary import RunSummary
+from minimind_tui.core.last_words import OUT_OF_MEMORY
 from minimind_tui.core.run_list import COLUMNS, Order, Sizes
 from minimind_tui.widgets.states import cell_style, mark
 from minimind_tui.widgets.vim import VimTable
@@ -43,15 +44,29 @@ class RunTable(VimTable):
         *,
         sizes: Sizes | None = None,
         marked: Collection[RunFolder] = (),
+        starved: Collection[RunFolder] = (),
         order: Order | None = None,
     ) -> None:
-        """Fills the rows as they come; nothing is drawn again where nothing has changed."""
+        """Fills the rows as they come; nothing is drawn again where nothing has changed.
+
+        Args:
+            runs: The runs.
+            sizes: What they take on disk.
+            marked: Those that bear a mark.
+            starved: Those that ran out of memory.
+            order: How they are sorted.
+        """
         columns = [COLUMNS[name] for name in self._columns_wanted]
         short = self.app.size.width < _TITLES_FROM
         texts = [
             [_MARKED if one.run in marked else "", *(column.said(one, sizes or {}, short=short) for column in columns)]
             for one in runs
         ]
+        if "state" in self._columns_wanted:
+            place = 1 + list(self._columns_wanted).index("state")
+            for row, one in enumerate(runs):
+                if one.run in starved:
+                    texts[row][place] = OUT_OF_MEMORY if short else f"failed: {OUT_OF_MEMORY}"
         under, top = self.selected, self.scroll_y
         self._runs = list(runs)
         if texts == self._texts and order == self._order:

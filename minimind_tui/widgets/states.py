@@ -1,5 +1,7 @@
 """How a run's state is coloured."""
 
+from minimind_tui.core.last_words import OUT_OF_MEMORY
+
 _TONES = {
     "running": "success",
     "done": "success",
@@ -9,6 +11,7 @@ _TONES = {
     "stopped": "warning",
     "interrupted": "warning",
     "failed": "error",
+    OUT_OF_MEMORY: "error",
 }
 _RICH = {"success": "green", "warning": "yellow", "error": "red", "": "dim"}
 MARKS = {"success": "●", "warning": "◐", "error": "✗", "": "·"}
@@ -19,8 +22,8 @@ MUTED = "$foreground 60%"
 
 
 def tone(state: str) -> str:
-    """`success`, `warning`, `error`, or nothing for states that mean neither."""
-    return _TONES.get(state, "")
+    """`success`, `warning`, `error`, or nothing for states that mean neither; a reason after a colon is left out."""
+    return _TONES.get(state.partition(":")[0], "")
 
 
 def content_style(state: str) -> str:

@@ -4,7 +4,16 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.runs.events import CheckpointSaved, Evaluated, Finished, RunStarted, Sampled, Step
+from engine.runs.events import (
+    CheckpointSaved,
+    Evaluated,
+    Finished,
+    MemoryPlanned,
+    RanOutOfMemory,
+    RunStarted,
+    Sampled,
+    Step,
+)
 from engine.runs.folder import RunFolder, create_run
 from engine.runs.history import EventWriter
 
@@ -57,3 +66,42 @@ def make_run(
         write(Finished(time=at + steps, status=status, step=steps, error=error))
     write.close()
     return run
+
+
+def _suggestion(changes: dict[str, Any], peak: int, cost: str, cut: int = 0) -> dict[str, Any]:
+    title = " ".join(f"{name}={str(value).lower()}" for name, value in changes.items())
+    return {
+        "title": title, "changes": changes, "peak_bytes": peak << 20, "saves_bytes": (1024 - peak) << 20, "fits": True,
+        "cost": cost, "keeps_effective_batch": True, "truncated_rows": cut,
+    }  # fmt: skip
+
+
+SUGGESTIONS = (
+    _suggestion({"batch_size": 2, "accumulation_steps": 2}, 700, "slower: more, smaller passes for the same step"),
+    _suggestion({"gradient_checkpointing": True}, 800, "a step takes about a third longer"),
+    _suggestion({"max_seq_len": 16}, 650, "changes the task: longer rows are cut or split", 3),
+)
+
+
+def plan_json(*, limit: int = 1 << 30, high: int = 1_600 << 20) -> dict[str, Any]:
+    """A plan as events and errors have it: 1 GiB allocated at the peak."""
+    parts = {"weights": 100, "gradients": 100, "optimizer": 200, "activations": 600, "logits": 24, "teacher": 0}
+    return {
+        "device": "cpu", "limit_bytes": limit, "peak_bytes": 1 << 30, "low_bytes": 1_100 << 20, "high_bytes": high,
+        "breakdown": {name: size << 20 for name, size in parts.items()}, "method": "measured", "phase": "update",
+        "suggestions": list(SUGGESTIONS),
+    }  # fmt: skip
+
+
+def starve(run: RunFolder, *, step: int = 20, phase: str = "training", at: float = BEGAN + 50) -> None:
+    """The run says that its memory ran out, and ends."""
+    write = EventWriter(run)
+    write(MemoryPlanned(time=at, plan=plan_json(limit=2 << 30), measured_bytes=1_024 << 20))
+    write(
+        RanOutOfMemory(
+            time=at, step=step, phase=phase, what="DefaultCPUAllocator: can't allocate memory", device="cpu",
+            wanted_bytes=300 << 20, limit_bytes=1 << 30, plan=plan_json(),
+        )
+    )  # fmt: skip
+    write(Finished(time=at, status="failed", step=step, error="out of memory", exit_code=3))
+    write.close()

@@ -8,8 +8,11 @@ from textual.pilot import Pilot
 
 from engine.settings.writing import save_profile
 from minimind_tui.app import MinimindApp
+from minimind_tui.core.memory import read_plan
 from minimind_tui.screens.profiles import ProfilesScreen
+from minimind_tui.widgets.memory.suggestions import Suggestions
 from tests.tui.conftest import until
+from tests.tui.made import plan_json
 
 _MINE = """\
 stage = "pretrain"
@@ -27,10 +30,12 @@ epochs = 2
 
 @pytest.fixture(autouse=True)
 def same_everywhere(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the built-in profiles and one of the user's; nothing blinks."""
+    """Only the built-in profiles and one of the user's; nothing blinks, and every plan is the same."""
     for path in (home / "profiles").rglob("*.toml"):
         path.unlink()
     save_profile("我的", _MINE)
+    for plan in ("quick_plan", "full_plan"):
+        monkeypatch.setattr(f"minimind_tui.screens.profile_outlook.{plan}", lambda drafted: read_plan(plan_json()))
     monkeypatch.setattr("textual.widgets.Input.cursor_blink", False)
     monkeypatch.setattr(MinimindApp, "_load_torch", lambda app: None)
 
@@ -40,6 +45,9 @@ async def _settle(pilot: Pilot[None]) -> ProfilesScreen:
     assert isinstance(screen, ProfilesScreen)
     await until(pilot, lambda: screen.draft is not None)
     await pilot.app.workers.wait_for_complete()
+    await until(pilot, lambda: screen.draft is not None and (
+        "training" not in screen.draft.stage.sections or screen.query_one(Suggestions).option_count > 0
+    ))  # fmt: skip
     await pilot.pause()
     return screen
 

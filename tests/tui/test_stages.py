@@ -86,7 +86,7 @@ async def test_a_stage_is_started_and_shown(world: World, place: Path, stage: st
         await until(pilot, lambda: any(curve.display and "┤" in _drawn(curve) for curve in screen.query(Curve)))
         found = charts(live.history)
         drawn = {id(trace.series) for chart in found for trace in chart.curves}
-        assert drawn == {id(series) for series in live.history.curves.values()}, "every metric has its chart"
+        assert drawn >= {id(series) for series in live.history.curves.values()}, "every metric has its chart"
         assert not any("_" in chart.title for chart in found)
         assert live.history.leading(), "something says what was learnt"
 

@@ -8,7 +8,9 @@ from textual.widgets import Input, Static
 
 from engine.clean import clean
 from minimind_tui.core.forms import Draft
+from minimind_tui.core.memory import Memory
 from minimind_tui.core.profiles import Entry
+from minimind_tui.widgets.memory.gauge import gauge_line
 from minimind_tui.widgets.profiles.answers import Answers
 from minimind_tui.widgets.profiles.setting_lines import SettingLines
 from minimind_tui.widgets.profiles.settings_form import SettingsForm
@@ -19,11 +21,14 @@ from minimind_tui.widgets.vim import VimScroll
 class FormPane(Vertical):
     """A profile as a form, or why it cannot be read."""
 
+    _plan: Memory | None = None
+
     def compose(self) -> ComposeResult:
         yield Static("", id="notice")
         with VimScroll(id="broken"):
             yield Static("")
         yield SettingsForm(id="form")
+        yield Static("", id="gauge-line")
         yield Input(placeholder="words of a setting", id="search", compact=True)
         yield Answers(id="answers")
 
@@ -58,6 +63,17 @@ class FormPane(Vertical):
 
     def on_resize(self) -> None:
         self.update()
+        self._show_line()
+
+    def show_memory(self, plan: Memory | None) -> None:
+        """Shows how much memory it would take, where the outlook does not stand beside it."""
+        self._plan = plan
+        self._show_line()
+
+    def _show_line(self) -> None:
+        line = self.query_one("#gauge-line", Static)
+        line.display = self._plan is not None and self.form.display and not self.screen.has_class("-three")
+        line.update(gauge_line(self._plan, max(0, self.size.width - 4)), layout=False)
 
     def update(self) -> None:
         """Shows the draft as it stands now."""

@@ -1,7 +1,6 @@
-"""What a run of the profile would be: its size, its steps, its learning rate, its command."""
+"""What a run of the profile would be: its size, its memory, its steps, its learning rate, its command."""
 
 from textual.app import ComposeResult
-from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
@@ -9,6 +8,7 @@ from engine.clean import clean
 from minimind_tui.core.figures import number, share
 from minimind_tui.core.forms import Draft
 from minimind_tui.core.sketch import Sketch
+from minimind_tui.widgets.memory.gauge import MemoryGauge
 from minimind_tui.widgets.profiles.rate_curve import RateCurve
 from minimind_tui.widgets.states import MUTED
 from minimind_tui.widgets.vim import VimScroll
@@ -17,16 +17,17 @@ _BAR = 8
 
 
 class Outlook(VimScroll):
-    """Parameters by part, tokens a step, the learning rate, and the command that trains it."""
+    """Parameters by part, memory, tokens a step, the learning rate, and the command that trains it."""
 
     HELP = (
-        "What a run of these settings would be: the model's parameters by part, the tokens of an optimizer step, the "
-        "learning rate over the run, and the command line that starts it; y copies that."
+        "What a run of these settings would be: the model's parameters by part, the memory that its largest step takes "
+        "against what there is (t plans for another device, b shows what else fits), the tokens of an optimizer step, "
+        "the learning rate over the run, and the command line that starts it; y copies that."
     )
 
     def compose(self) -> ComposeResult:
         yield Static("", id="size")
-        yield Vertical(id="memory")
+        yield MemoryGauge(id="memory")
         yield Static("", id="pace")
         yield RateCurve(id="rates")
         yield Static("", id="command")
@@ -34,10 +35,17 @@ class Outlook(VimScroll):
     def on_mount(self) -> None:
         self.border_title = "Outlook"
 
+    @property
+    def memory(self) -> MemoryGauge:
+        """The part about memory."""
+        return self.query_one(MemoryGauge)
+
     def show_nothing(self) -> None:
         """Of a profile that cannot be read nothing is known."""
-        for part in self.query(Static):
+        for part in self.query("#outlook > Static").results(Static):
             part.update("")
+        self.memory.show(None)
+        self.memory.show_changes(None)
         self.query_one(RateCurve).display = False
 
     def show(self, draft: Draft, sketch: Sketch) -> None:

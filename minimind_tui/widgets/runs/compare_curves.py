@@ -6,7 +6,7 @@ from textual.containers import Grid
 from minimind_tui.core import charts
 from minimind_tui.core.charts import Chart, View
 from minimind_tui.core.compare import LETTERS, Comparison
-from minimind_tui.core.history import VALIDATION
+from minimind_tui.core.reported import VALIDATION
 from minimind_tui.widgets.curve import Curve
 
 _PER_PAGE = 4

@@ -7,15 +7,16 @@ from rich.text import Text
 from textual.binding import Binding, BindingType
 
 from engine.clean import clean
+from engine.memory.suggest import ORIGIN as AFTER_OOM
 from minimind_tui.core.compare import Row
 from minimind_tui.widgets.vim import VimTable
 
 _BEST = "★"
-_ORIGINS = {"default": "·", "profile": "P", "inherited": "I", "user": "U"}
+_ORIGINS = {"default": "·", "profile": "P", "inherited": "I", "user": "U", AFTER_OOM: "O"}
 _OTHER = "*"
 _FIRST = " what"
 
-ORIGINS = "U set by the user · P profile · I inherited · · default · * the program"
+ORIGINS = "U set by the user · P profile · I inherited · O after OOM · · default · * the program"
 """What the letters behind settings mean."""
 
 
@@ -52,7 +53,7 @@ def _cells(row: Row) -> list[Text]:
     cells = [Text(f" {clean(row.name, newlines=False)}")]
     for cell in row.cells:
         if cell.origin:
-            sign = _ORIGINS.get(cell.origin.partition(" ")[0], _OTHER)
+            sign = _ORIGINS.get(cell.origin) or _ORIGINS.get(cell.origin.partition(" ")[0], _OTHER)
             cells.append(Text.assemble((f"{sign} ", "dim"), _end(clean(cell.text, newlines=False))))
         else:
             sign = _BEST if cell.best else ""

@@ -1,6 +1,6 @@
 """The list of runs: sorted, filtered, marked."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from textual import on
 from textual.app import ComposeResult
@@ -36,6 +36,7 @@ class RunPane(Vertical):
         self.order, self.filter = Order(), Filter()
         self._all: list[RunSummary] = []
         self._sizes: Sizes = {}
+        self._starved: Collection[RunFolder] = ()
         self._marked: dict[RunFolder, None] = {}
 
     def compose(self) -> ComposeResult:
@@ -69,9 +70,9 @@ class RunPane(Vertical):
         """Whether there is a filter or a mark to take away."""
         return bool(self.filter or self._marked or self.query_one("#filter").display)
 
-    def show(self, runs: Sequence[RunSummary], sizes: Sizes) -> None:
+    def show(self, runs: Sequence[RunSummary], sizes: Sizes, starved: Collection[RunFolder]) -> None:
         """Shows these runs, as far as they fit the filter; marks of runs that are gone are forgotten."""
-        self._all, self._sizes = list(runs), sizes
+        self._all, self._sizes, self._starved = list(runs), sizes, starved
         here = {summary.run for summary in runs}
         self._marked = {run: None for run in self._marked if run in here}
         self._show()
@@ -79,7 +80,7 @@ class RunPane(Vertical):
     def _show(self) -> None:
         table, empty = self.table, self.query_one("#no-runs", Static)
         shown = self.order.sort([run for run in self._all if self.filter.fits(run)], self._sizes)
-        table.show(shown, sizes=self._sizes, marked=self._marked, order=self.order)
+        table.show(shown, sizes=self._sizes, marked=self._marked, starved=self._starved, order=self.order)
         count = f"{len(shown)} of {len(self._all)}" if self.filter else f"{len(shown)}"
         marked = f"{len(self._marked)} marked" if self._marked else ""
         parts = [count, clean(str(self.filter), newlines=False), marked, f"by {self.order.by}"]

@@ -30,6 +30,10 @@ class AlertLine(Static):
 
 def _said(live: Live) -> tuple[str, str]:
     history = live.history
+    if live.shortage:
+        event = history.ran_out
+        when = f" in {event.phase}, step {event.step:,}: {event.what}" if event else ""
+        return f"✗ {live.shortage}{when}", " F: what would fit "
     if live.state == "interrupted":
         back = "begin again" if history.saved_step is None else f"go on from step {history.saved_step:,}"
         return "✗ interrupted: its process is gone without a word", f" r: {back} "

@@ -56,8 +56,9 @@ def _lines(live: Live, width: int) -> Iterator[Content]:
     yield Content.assemble(
         (f"{mark(state)} {state}", content_style(state)), f"{steps} · {duration(history.elapsed(alive=False))}{tokens}"
     )
-    error = live.failure or (history.finished.error if history.finished and state == "failed" else "")
-    if error:
+    if live.shortage:
+        yield Content.styled(f"{live.shortage}: F says what takes it, and what would fit", "$text-error")
+    elif error := live.failure or (history.finished.error if history.finished and state == "failed" else ""):
         yield Content.styled(clean(str(error)), "$text-error")
     learnt = gains(history)
     if learnt:
@@ -107,8 +108,8 @@ def _next(live: Live) -> Content:
     """The keys that lead on from here."""
     history = live.history
     stage = history.started.stage if history.started else ""
-    keys = []
-    if live.state != "done":
+    keys = [("F", "make it fit")] if live.shortage else []
+    if live.state != "done" and live.run is not None and live.run.resolved.is_file():
         back = "begin again" if history.saved_step is None else f"go on from step {history.saved_step:,}"
         keys.append(("r", back))
     if history.saved:

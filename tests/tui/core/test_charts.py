@@ -1,10 +1,11 @@
 import math
 from itertools import pairwise
 
-from engine.runs.events import Evaluated, RunStarted, Step
+from engine.runs.events import Evaluated, MemoryPlanned, RunStarted, Step
 from minimind_tui.core.charts import FAINT, MAIN, OTHER, SMOOTHING, VALIDATION, Other, View, charts, strength
 from minimind_tui.core.history import RunHistory
 from minimind_tui.core.series import RECENT
+from tests.tui.made import plan_json
 
 
 def _history(steps: int, *, stage: str = "sft", shift: float = 0.0) -> RunHistory:
@@ -72,3 +73,12 @@ def test_the_recent_view_cuts_all_curves_to_the_same_steps() -> None:
 
 def test_a_preference_is_one_of_the_strengths() -> None:
     assert [strength(weight) for weight in (0.0, 0.3, 0.9)] == list(SMOOTHING)
+
+
+def test_the_plan_stands_beside_the_memory_that_is_taken() -> None:
+    history = _history(10)
+    history.feed([MemoryPlanned(plan=plan_json())])
+    history.feed([Step(step=step, epoch=0, tokens=0, metrics={"memory_bytes": 2.0**30}) for step in (11, 12)])
+    memory = next(chart for chart in charts(history) if chart.title.startswith("memory"))
+    assert memory.values() == "1.0 GiB · planned at most 1.6 GiB"
+    assert [len(each.series) for each in memory.curves] == [12, 2]

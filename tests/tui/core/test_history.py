@@ -1,10 +1,13 @@
 from engine.runs.events import (
+    Adjusted,
     CheckpointSaved,
     ControlAcknowledged,
     Evaluated,
     Finished,
+    MemoryPlanned,
     NonFiniteStep,
     Progress,
+    RanOutOfMemory,
     Resumed,
     RunStarted,
     Sampled,
@@ -12,6 +15,7 @@ from engine.runs.events import (
     Warned,
 )
 from minimind_tui.core.history import ERROR, WARNING, RunHistory
+from tests.tui.made import plan_json
 
 _STARTED = RunStarted(
     time=100, stage="sft", total_steps=40, parameters=2_066_368, trainable_parameters=1, device="cpu", dtype="float32",
@@ -132,3 +136,28 @@ def test_what_the_registry_does_not_list_stands_with_its_kin() -> None:
     assert found["reward_answer"].title == "reward answer" and found["expert_load_1"].title == "expert load 1"
     held_out = found["val_entropy"]
     assert (held_out.title, held_out.unit) == ("validation entropy", "nats a token")
+
+
+def test_memory_is_planned_runs_out_and_is_adjusted() -> None:
+    history = RunHistory()
+    history.feed([MemoryPlanned(time=99, plan=plan_json(), measured_bytes=1), _STARTED])
+    assert history.plan is not None and history.log[0].text == "memory: 1.1 to 1.6 GiB of 1.0 GiB expected"
+    for step in range(1, 6):
+        metrics = {"loss": 1.0, "memory_bytes": 2.0**30}
+        history.feed([Step(time=100 + step, step=step, epoch=0, tokens=0, metrics=metrics)])
+    assert [*history.planned.steps] == [1, 2, 3, 4, 5] and set(history.planned.values) == {1_600 << 20}
+    event = RanOutOfMemory(
+        time=106, step=5, phase="training", what="no \x1b[31mmemory", device="cpu", wanted_bytes=1, limit_bytes=1,
+        plan={},
+    )  # fmt: skip
+    history.feed([event, Finished(time=107, status="failed", step=5, error="use the command line", exit_code=3)])
+    assert history.ran_out == event and history.status == "failed"
+    assert [line.text for line in history.log[-2:]] == [
+        "step 5: out of memory in training: no ␛[31mmemory", "failed at step 5"]  # fmt: skip
+    history.feed([Adjusted(time=108, step=5, changes={"batch_size": 2, "packing": True}, reason="adjusted after OOM")])
+    assert history.ran_out is None and history.log[-1].text == "adjusted after OOM: batch_size=2 packing=true"
+    history.feed([event, Resumed(time=109, from_step=3)])
+    assert history.ran_out is None and [*history.planned.steps] == [1, 2, 3]
+    damaged = RunHistory()
+    damaged.feed([MemoryPlanned(time=99, plan={}), _STARTED, _step(1, 1.0, 101)])
+    assert damaged.plan is None and not len(damaged.planned)

@@ -7,7 +7,8 @@ from engine.settings.profile import load_profile
 from engine.settings.registry import STAGES
 from engine.training.schedule import learning_rate
 from minimind_tui.core.forms import Draft, new_draft
-from minimind_tui.core.sketch import Lookups, Sketch, learning_rates, sketch
+from minimind_tui.core.lookups import Lookups
+from minimind_tui.core.sketch import Sketch, learning_rates, sketch
 
 
 def _sketch(draft: Draft) -> Sketch:

@@ -1,0 +1,1 @@
+"""What shows memory: the plan against its limit, and changes that help."""
