@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.model.config import ModelConfig
-from engine.model.grouping import EXPLICIT_LIMIT, Group, Grouping, group_documents
+from engine.model.grouping import EXPLICIT_LIMIT, EXPLICIT_SCORES, Group, Grouping, group_documents
 
 _FLOAT, _INT = 4, 8
 
@@ -18,18 +18,23 @@ class Compute:
     """How a pass computes.
 
     Attributes:
-        half: In bfloat16 or float16 rather than float32.
+        dtype: The precision of computation.
         device: `cpu`, `cuda` or `mps`.
         lora_rank: Of an adapter; 0: all weights are trained.
         lora_targets: The layers that it is put on.
         lora_dropout: Before its first matrix.
     """
 
-    half: bool = False
+    dtype: str = "float32"
     device: str = "cpu"
     lora_rank: int = 0
     lora_targets: tuple[str, ...] = ()
     lora_dropout: float = 0.0
+
+    @property
+    def half(self) -> bool:
+        """Whether that is bfloat16 or float16."""
+        return self.dtype != "float32"
 
     @property
     def size(self) -> int:
@@ -73,6 +78,14 @@ class Block:
         return 2 * self._norm + self._projections + self._attention + self._feed_forward + self._dropped
 
     @property
+    def frozen(self) -> int:
+        """What a model's first block need not keep where an adapter is all that is trained: nothing is before it."""
+        if not self.compute.lora_rank:
+            return 0
+        masks = sum(map(self.compute.adapts, ("q_proj", "k_proj", "v_proj"))) if self.compute.lora_dropout else 0
+        return self.tokens * _FLOAT * (1 + (1 + masks) * self.config.hidden_size)
+
+    @property
     def weights_copied(self) -> int:
         """Its weights in the precision of computation, kept from the forward to the backward pass."""
         return 2 * linear_parameters(self.config) // self.config.num_hidden_layers if self.compute.half else 0
@@ -87,6 +100,17 @@ class Block:
         scores = sum(self._scores(group, 2) for group in self.grouping.groups)
         attention = scores - 4 * inner - 2 * self.stream
         return self.stream + max(feed_forward, attention)
+
+    @property
+    def mixing(self) -> int:
+        """What a mixture of experts works in beside what is kept, at the end of the block's forward pass."""
+        config, half = self.config, self.compute.half
+        if not config.num_experts:
+            return 0
+        taken = config.num_experts_per_tok * config.hidden_size
+        copied = taken * (_FLOAT * (2 if half else 1) + self.compute.size)
+        added = (2 * _FLOAT + self.compute.size + (_FLOAT if half else 0)) * config.hidden_size
+        return self.tokens * (copied + max(self._weighed, added if config.num_shared_experts else 0))
 
     @property
     def forward(self) -> int:
@@ -107,8 +131,7 @@ class Block:
         taken, inner = config.num_experts_per_tok, config.moe_intermediate_size
         shared = 3 * size * config.num_shared_experts * inner
         share = taken * (size * token + 3 * size * inner // config.num_experts)  # one expert after the other
-        weighed = _FLOAT * taken * token * (2 if self.compute.half else 1)
-        after = 2 * size * taken * token + max(_FLOAT * token + shared, weighed)
+        after = 2 * size * taken * token + max(_FLOAT * token + shared, self._weighed)
         return self.tokens * (2 * _FLOAT * taken * token + max(share, after))
 
     # Parts
@@ -120,6 +143,12 @@ class Block:
         if not config.num_experts:
             return config.intermediate_size
         return (config.num_experts_per_tok + config.num_shared_experts) * config.moe_intermediate_size
+
+    @property
+    def _weighed(self) -> int:
+        """Bytes a token where what its experts say is weighed, in float32; another type is cast whole."""
+        config = self.config
+        return _FLOAT * (2 if self.compute.half else 1) * config.num_experts_per_tok * config.hidden_size
 
     @property
     def _inner(self) -> int:
@@ -150,17 +179,35 @@ class Block:
         """Queries, keys, values, and the result before its projection."""
         size, grouping = self.compute.size, self.grouping
         alone = grouping.order is None and len(grouping.groups) == 1
-        copied, found = self.tokens * size * self._query, 0
+        copied, found = self.tokens * size * self._query, self._attended
         for group in grouping.groups:
-            fused = not self._explicit(group) and not self._math
-            repeated = self._query if self._math and not self._explicit(group) else self._key_value
-            found += group.slots * size * (self._query + 2 * repeated)
             found += self._scores(group, 3 if self.config.dropout else 1)
-            if fused:
+            if not self._explicit(group) and not self._math:
                 found += group.slots * (_FLOAT * self.config.num_attention_heads + size * self._query)
                 copied = 0 if alone else copied
         keeps = not self.compute.lora_rank or (self.compute.adapts("o_proj") and not self.compute.lora_dropout)
         return found + (copied if keeps else 0)
+
+    @property
+    def _attended(self) -> int:
+        """What the calls copy of queries, keys and values; those that one of them looks at in place are kept whole."""
+        heads, shared = self.config.num_attention_heads, self.config.num_key_value_heads
+        found, looks, looks_at_queries = 0, False, False
+        for group in self.grouping.groups:
+            if self._explicit(group):
+                together = max(1, EXPLICIT_SCORES // (heads * group.length**2))
+                alone = group.documents if together == 1 else int(group.documents % together == 1)
+                in_place = group.documents if shared == 1 else alone
+                asking = in_place if heads == shared else 0
+                copied = (group.documents - asking) * self._query + (group.documents - in_place) * 2 * self._key_value
+                found += group.length * copied
+                looks, looks_at_queries = looks or in_place > 0, looks_at_queries or asking > 0
+            elif self._math:
+                found += group.slots * 3 * self._query  # keys and values are repeated
+            else:
+                looks = looks_at_queries = True
+        whole = looks_at_queries * self._query + looks * 2 * self._key_value
+        return self.compute.size * (found + self.grouping.slots * whole)
 
     @property
     def _math(self) -> bool:
@@ -169,7 +216,7 @@ class Block:
 
     def _explicit(self, group: Group) -> bool:
         """Whether the engine does, see `engine.model.attention.causal`."""
-        return self.compute.device == "cpu" and self.compute.half and group.length <= EXPLICIT_LIMIT
+        return self.compute.device == "cpu" and self.compute.dtype == "bfloat16" and group.length <= EXPLICIT_LIMIT
 
     def _scores(self, group: Group, copies: int) -> int:
         """Attention weights that are written out."""

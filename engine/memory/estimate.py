@@ -150,6 +150,10 @@ def _update(step: Step) -> Iterator[Breakdown]:
         copies = 0
     loss = _Loss(step)
     within = resting.runtime + copies + loss.copies
+    yield replace(
+        resting, gradients=there, activations=sum(kept) + blocks[-1].mixing + (loss.before if step.critic else 0),
+        runtime=resting.runtime + copies,
+    )  # fmt: skip
     for gradients, activations, logits in loss.moments:
         yield replace(
             resting, gradients=there + gradients, activations=sum(kept) + activations, logits=logits, runtime=within,
@@ -158,9 +162,10 @@ def _update(step: Step) -> Iterator[Breakdown]:
         resting, gradients=there + loss.head_gradient, activations=sum(kept) + loss.slopes + 2 * blocks[0].stream,
         runtime=resting.runtime + (0 if step.checkpointing else copies),
     )  # fmt: skip
-    for frozen, half in ((step.reference if step.asks_within else None, compute.half), (step.teacher, False)):
+    for frozen in (step.reference if step.asks_within else None, step.teacher):
         if frozen:
-            other = Block(frozen.config, step.lengths, Compute(half or frozen.size < _FLOAT, compute.device))
+            dtype = compute.dtype if frozen is step.reference else "float32" if frozen.size == _FLOAT else "bfloat16"
+            other = Block(frozen.config, step.lengths, Compute(dtype, compute.device))
             yield replace(
                 resting, gradients=there, activations=sum(kept) + loss.before + other.forward, runtime=within,
             )  # fmt: skip
@@ -169,7 +174,7 @@ def _update(step: Step) -> Iterator[Breakdown]:
         again = block.kept - block.stream if step.checkpointing else 0
         yield replace(
             resting, gradients=there or loss.head_gradient + sum(own[index + 1 :]),
-            activations=kept[index] + waiting + again + block.backward,
+            activations=kept[index] + waiting + again + max(block.backward, block.mixing if step.checkpointing else 0),
             runtime=resting.runtime + (block.weights_copied if step.checkpointing else copies),
         )  # fmt: skip
         first = (block.stream if step.checkpointing else block.kept) + again + block.backward
@@ -193,7 +198,7 @@ def _kept(block: Block, checkpointing: bool) -> int:
     """By all blocks of a model, from its input on."""
     layers = block.config.num_hidden_layers
     masks = block.stream if block.config.dropout else 0
-    return layers * (block.stream if checkpointing else block.kept) + masks
+    return masks + (layers * block.stream if checkpointing else layers * block.kept - block.frozen)
 
 
 class _Loss:
@@ -242,20 +247,21 @@ class _Loss:
 
 
 def _rollout(step: Step) -> Iterator[Breakdown]:
-    """While answers are made: the prompts' pass, and the keys and values of all rows; `keep` holds them twice."""
+    """While answers are made, see `engine.generation`: the prompts are read, tokens drawn, and rows that end let go."""
     if step.rollout is None:
         return
-    resting, config, compute = _resting(step), step.model.config, step.compute
-    rollout = step.rollout
+    resting, config, compute = _resting(step), step.model.config, replace(step.compute, lora_rank=0)
+    rows, length, block = step.rollout.rows, step.rollout.length, Block(config, step.rollout.prompts, compute)
     token = 2 * _FLOAT * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
-    cache = token * rollout.rows * rollout.length
-    scores = _FLOAT * rollout.rows * config.vocab_size
-    yield replace(resting, rollout_cache=2 * cache, logits=scores)
-    yield replace(resting, rollout_cache=cache, logits=scores * 8)
-    if rollout.prompts:
-        block = Block(config, rollout.prompts, replace(compute, lora_rank=0))
-        prompts = token * len(rollout.prompts) * rollout.length
-        yield replace(resting, rollout_cache=prompts, activations=block.forward)
+    scores, table = _FLOAT * rows * config.vocab_size, 2 * config.vocab_size * config.hidden_size
+    copies = block.weights_copied * config.num_hidden_layers + table if compute.half else 0
+    resting = replace(resting, runtime=copies)
+    prompts = token * len(step.rollout.prompts) * length
+    yield replace(resting, rollout_cache=prompts, activations=block.forward)
+    yield replace(resting, rollout_cache=token * rows * length, logits=6 * scores)  # two as float64
+    # the others' keys and values are made beside the old ones, from copies of what is there
+    kept = token * length * (rows + (rows - 1) + (rows + rows - 1) // 2)
+    yield replace(resting, rollout_cache=kept, logits=2 * scores)
 
 
 def documents(count: int, length: int) -> tuple[int, ...]:

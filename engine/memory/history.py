@@ -90,19 +90,23 @@ def learned_margin(device: str) -> Margin:
     """What a process takes beside what is allocated on such a device, as far as runs have told."""
     default = (Margin() if can_be_tight() else Margin(tight=None)) if device == "cpu" else CARD_MARGIN
     found = [
-        (each.allocator, each.program_bytes, (each.resident_bytes - each.program_bytes - default.least) / peak)
+        (each, max(each.measured_bytes, each.low_bytes - each.program_bytes))  # a rollout's peak is only planned
         for each in records()
-        if each.device == device and each.finished and (peak := each.measured_bytes) and each.resident_bytes is not None
+        if each.device == device and each.finished and each.measured_bytes and each.resident_bytes is not None
     ]
 
     def times(allocator: str, otherwise: float) -> float:
-        """The most that was seen; never below the peak itself."""
-        seen = [share for kind, _, share in found if kind == allocator]
+        """The most that was seen, never below the peak itself; small runs say nothing of large ones."""
+        seen = [
+            ((each.resident_bytes or 0) - each.program_bytes - default.least) / peak
+            for each, peak in found
+            if each.allocator == allocator and peak >= default.least
+        ]
         return max(1.0, _CAUTION * max(seen)) if len(seen) >= _ENOUGH else otherwise
 
     return replace(
         default,
-        program=int(median(program for _, program, _ in found)) if len(found) >= _ENOUGH else default.program,
+        program=int(median(each.program_bytes for each, _ in found)) if len(found) >= _ENOUGH else default.program,
         fast=times("fast", default.fast),
         tight=None if default.tight is None else times("tight", default.tight),
         learned=len(found) if len(found) >= _ENOUGH else 0,

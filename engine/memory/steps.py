@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +16,12 @@ from engine.settings.lora import LoraSettings
 from engine.settings.profile import Settings
 from engine.settings.rewards import RewardSettings
 from engine.settings.rollout import GrpoSettings, KlSettings, RolloutSettings
+from engine.settings.spo import SpoSettings
 from engine.text.batching import RowOrder
 
 _HALF = ("bfloat16", "float16")
+_VISITS = 4
+"""How often SPO comes to a prompt at least, as in `engine.stages.spo`."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,11 @@ def steps_of(settings: Settings, facts: Facts, *, exact: bool = True) -> list[St
         facts: What they do not say.
         exact: Whether the run's own order of rows is gone through; else the longest rows are taken together.
     """
+    facts = replace(facts, rows=_used(settings, facts.rows))
     values, training, name = settings.values(), settings.training, settings.stage.name
     lora, config = settings.part(LoraSettings), replace(facts.config, dropout=settings.model.dropout)
     compute = Compute(
-        half=training.dtype in _HALF,
+        dtype=training.dtype,
         device=facts.device,
         lora_rank=lora.lora_rank,
         lora_targets=tuple(lora.lora_targets),
@@ -94,7 +97,7 @@ def steps_of(settings: Settings, facts: Facts, *, exact: bool = True) -> list[St
         trained=0,
         chunk=training.loss_chunk_size,
         objective=_objective(settings),
-        accumulates=_accumulates(values),
+        accumulates=_accumulates(settings, facts.rows),
         checkpointing=training.gradient_checkpointing,
         reference=frozen if refers and not lora.lora_rank else None,
         asks_within=name == "dpo",
@@ -122,9 +125,38 @@ def _objective(settings: Settings) -> str:
     return "log_probs" if name == "dpo" or settings.stage.train_on == "prompt" else "cross_entropy"
 
 
-def _accumulates(values: Mapping[str, Any]) -> bool:
+def _rounds(settings: Settings) -> int:
+    """Rounds that `max_steps` means; 0: all of the data."""
+    values = settings.values()
+    steps: int = values.get("updates_per_rollout", 1) * values.get("ppo_epochs", 1) * values.get("mini_batches", 1)
+    return -(-settings.training.max_steps // steps)
+
+
+def _pool(settings: Settings) -> int | None:
+    """How many prompts SPO keeps to, see `SpoSettings.pool_size`; None: all that there are."""
+    if settings.stage.name != "spo":
+        return None
+    together = settings.training.batch_size * settings.training.accumulation_steps
+    visited = _rounds(settings) * together // _VISITS
+    return settings.part(SpoSettings).pool_size or (max(together, visited) if visited else None)
+
+
+def _used(settings: Settings, rows: Rows | None) -> Rows | None:
+    """The rows that are learnt from; where only some are, the longest."""
+    pool = _pool(settings)
+    if rows is None or pool is None or pool >= len(rows.lengths):
+        return rows
+    longest = rows.longest_first[:pool]
+    return Rows(rows.lengths[longest], rows.trained[longest])
+
+
+def _accumulates(settings: Settings, rows: Rows | None) -> bool:
     """Whether a step has more than one micro-batch."""
-    return bool(values["accumulation_steps"] > values.get("mini_batches", 1))
+    values, most = settings.values(), settings.training.accumulation_steps
+    if rows is not None:
+        units = len(rows.lengths) // (2 if settings.stage.reads == ("pair",) else 1)
+        most = min(most, -(-units // settings.training.batch_size))
+    return bool(most > values.get("mini_batches", 1))
 
 
 def _kl(settings: Settings) -> float:
@@ -155,12 +187,18 @@ def _prompt_length(settings: Settings, facts: Facts) -> int:
 
 
 def _rollout(settings: Settings, facts: Facts) -> Rollout:
-    own, training = settings.part(RolloutSettings), settings.training
-    each = copies(settings)
-    prompts = min(max(1, own.rollout_batch_size // each), training.batch_size * training.accumulation_steps)
+    """The most answers that are made at a time: in a round, before SPO's first one, or in an evaluation."""
+    own, training, each = settings.part(RolloutSettings), settings.training, copies(settings)
+    there = len(facts.rows.lengths) if facts.rows is not None else own.rollout_batch_size
+    asked = [(each, min(training.batch_size * training.accumulation_steps, there))]
+    if settings.stage.name == "spo":
+        asked.append((settings.part(SpoSettings).initial_rollouts, there))
+    if settings.data.val_fraction:
+        asked.append((1, min(training.eval_rows or there, there)))
+    prompts = [(each, min(max(1, own.rollout_batch_size // each), most)) for each, most in asked]
     prompt = _prompt_length(settings, facts)
     length = min(prompt + own.max_new_tokens, facts.config.max_position_embeddings)
-    return Rollout(prompts * each, length, (prompt,) * prompts)
+    return Rollout(max(each * count for each, count in prompts), length, (prompt,) * max(count for _, count in prompts))
 
 
 def _micro_batches(settings: Settings, rows: Rows | None, exact: bool) -> list[tuple[tuple[int, ...], int]]:
@@ -169,7 +207,7 @@ def _micro_batches(settings: Settings, rows: Rows | None, exact: bool) -> list[t
     pairs, policy = settings.stage.reads == ("pair",), settings.stage.train_on == "prompt"
     packing = "packing" in settings.stage.settings and settings.part(DocumentSettings).packing
     if rows is None or not len(rows.lengths):
-        count = training.batch_size * (2 if pairs else 1)
+        count = min(training.batch_size, _pool(settings) or training.batch_size) * (2 if pairs else 1)
         found = [((longest,) * count, count * (longest - 1))]
     else:
         lengths = np.minimum(rows.lengths, longest)
@@ -204,7 +242,7 @@ def _ordered(lengths: NDArray[np.int64], settings: Settings, packing: bool, pair
         seed=training.seed,
         together=together,
     )
-    steps = training.max_steps or training.epochs * order.steps_per_epoch
+    steps = _rounds(settings) or training.epochs * order.steps_per_epoch
     return [np.concatenate(units) for units in order.largest(steps)]
 
 

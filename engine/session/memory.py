@@ -14,7 +14,7 @@ from engine.memory.history import Record, write_record
 from engine.memory.kills import oom_kills
 from engine.memory.limits import Target, device_limit, process_limits
 from engine.memory.plan import Breakdown, MemoryPlan
-from engine.memory.planning import make_plan
+from engine.memory.planning import make_plan, peak_of
 from engine.runs.events import MemoryPlanned, RanOutOfMemory
 from engine.runs.folder import RunFolder
 from engine.session.planning import Draft, draft_settings, rows_of, time_of
@@ -50,7 +50,7 @@ class RunMemory:
         self._run, self._settings, self._device = run, settings, device
         target = Target(device.kind, str(device.torch_device), None)
         self._draft: Draft = draft_settings(settings, target, [], rows_of(store, settings))
-        self._program = process_limits().resident
+        self._program = process_limits().resident if device.kind == "cpu" else 0  # what it holds there
         self._margin = self._draft.margin
         if device.kind == "cpu":
             self._margin = replace(self._margin, program=self._program)
@@ -87,7 +87,8 @@ class RunMemory:
         shapes = tuple(_shape(batch) for batch in stage.largest())
         self._draft = replace(self._draft, facts=replace(self._draft.facts, measured=shapes))
         self.plan = self._plan(self._draft)
-        self._formula, self._parameters = self.plan.peak_bytes, parameters
+        update = replace(self._draft.facts, only="update")  # what is measured below
+        self._formula, self._parameters = peak_of(self._draft.settings, update)[0].total, parameters
         found = rehearsed_peak(stage, precision, self._device.torch_device)
         if found is not None:
             self._measured = found.peak_bytes
