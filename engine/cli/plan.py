@@ -53,7 +53,11 @@ def plan(
     from engine.session.planning import plan_request
 
     request = TrainRequest(profile, data, tokenizer, start_from, assignments)
-    found = plan_request(request, device, trace=trace, speed=_speed(request) if measure else None)
+    if measure and device:
+        raise UserError("speed is measured on this machine", where="--measure", hint="leave --device out")
+    found = plan_request(request, device, trace=trace)
+    if measure and found.fits:
+        found = plan_request(request, trace=trace, speed=_speed(request))
     if as_json:
         print_json(found.to_json())
     else:
@@ -88,13 +92,13 @@ def readable(plan: MemoryPlan) -> str:
     parts = [(name, value) for name, value in vars(plan.breakdown).items() if value]
     lines += [f"  {name.replace('_', ' '):<14}{size(value):>10}" for name, value in parts]
     lines.append(f"largest batch_size {plan.max_batch_size:,}, longest max_seq_len {plan.longest_seq_len:,}")
-    if plan.time.get("tokens_per_second"):
+    if plan.time.get("tokens_per_second") or plan.time.get("seconds"):
         lines.append(_time(plan.time))
     lines += [f"note: {note}" for note in plan.notes]
     if not plan.verified:
         lines.append("note: an estimate that no run on this kind of device has checked yet")
     if plan.suggestions:
-        lines.append("what would help:")
+        lines.append("what would save memory:" if plan.fits else "what would help:")
         lines += suggestion_lines(plan)
     return "\n".join(lines)
 

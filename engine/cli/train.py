@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import click
@@ -36,12 +37,22 @@ from engine.runs.folder import RunFolder, find_run
 
 _FORCE = click.option("--force", is_flag=True, help="Start although it is not expected to fit into memory.")
 _AUTO_FIT = click.option(
-    "--auto-fit", type=click.IntRange(0), default=0, is_flag=False, flag_value=3, metavar="[N]",
+    "--auto-fit", type=click.IntRange(0), default=0, metavar="[N]",
     help="Where memory runs out, or would, change settings so that it fits and go on; N times at most (3).",
 )  # fmt: skip
 
 
-@click.command()
+class _AutoFitting(click.Command):
+    """A command whose `--auto-fit` may stand without its number, whatever follows."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        pairs = pairwise([*args, ""])
+        return super().parse_args(
+            ctx, ["--auto-fit=3" if arg == "--auto-fit" and not after.isdecimal() else arg for arg, after in pairs]
+        )
+
+
+@click.command(cls=_AutoFitting)
 @click.argument("profile")
 @click.option("--data", default="", help="The file to train on.")
 @click.option("--tokenizer", default="", help="A tokenizer folder or run.")
@@ -81,14 +92,16 @@ def train(
         except DoesNotFit as error:
             changed = fitting_request(request, error) if left else None
             if changed is None:
+                if as_json:
+                    print_json({"status": "does_not_fit", "run": "", "error": str(error), "plan": error.plan})
                 raise
-            say(f"not expected to fit; changed: {' '.join(changed.assignments[len(request.assignments) :])}")
+            say(f"not expected to fit; changed: {' '.join(changed.fitted[len(request.fitted) :])}")
             request = changed
         except OutOfMemory as error:
-            _go_on(error, left, as_json)
+            _go_on(error, left, ["--force"] * force + ["--json"] * as_json)
 
 
-@click.command()
+@click.command(cls=_AutoFitting)
 @click.argument("run")
 @click.option("--allow-inexact", is_flag=True, help="Go on although the machine or its settings changed.")
 @click.option("--apply", "number", type=click.IntRange(1), help="After out of memory: change settings by suggestion N.")
@@ -118,15 +131,14 @@ def resume(run: str, allow_inexact: bool, number: int | None, force: bool, auto_
             folder, resume=True, allow_inexact=allow_inexact, force=force, interrupt=interrupt, listener=listener
         )
 
+    flags = ["--force"] * force + ["--allow-inexact"] * allow_inexact + ["--json"] * as_json
     try:
         _run(work, as_json)
-    except DoesNotFit:
-        raise
     except OutOfMemory as error:
-        _go_on(error, auto_fit, as_json)
+        _go_on(error, auto_fit, flags)
 
 
-def _go_on(error: OutOfMemory, left: int, as_json: bool) -> None:
+def _go_on(error: OutOfMemory, left: int, flags: list[str]) -> None:
     """Changes the run so that it fits, and goes on with it in a fresh process: only its end gives all memory back.
 
     Raises:
@@ -135,10 +147,11 @@ def _go_on(error: OutOfMemory, left: int, as_json: bool) -> None:
     from engine.session.fitting import adjust_to_fit
 
     if not left or not adjust_to_fit(error):
+        if "--json" in flags:
+            print_json({"status": "out_of_memory", "run": error.run, "error": str(error), "plan": error.plan})
         raise error
     say(clean(f"{error.what}; settings changed, going on"))
-    command = [sys.executable, "-m", "engine", "resume", error.run, "--auto-fit", str(left - 1)]
-    command += ["--json"] if as_json else []
+    command = [sys.executable, "-P", "-m", "engine", "resume", error.run, "--auto-fit", str(left - 1), *flags]
     if os.name == "posix":
         sys.stdout.flush()
         os.execv(sys.executable, command)

@@ -82,6 +82,10 @@ class Block:
         """What a model's first block need not keep where an adapter is all that is trained: nothing is before it."""
         if not self.compute.lora_rank:
             return 0
+        if not any(map(self.compute.adapts, ("q_proj", "k_proj", "v_proj"))):
+            whole = self._norm + self._projections + self._attention
+            mixed = self.tokens * self.compute.size * self._query
+            return whole - mixed if self.compute.adapts("o_proj") else whole + self._norm
         masks = sum(map(self.compute.adapts, ("q_proj", "k_proj", "v_proj"))) if self.compute.lora_dropout else 0
         return self.tokens * _FLOAT * (1 + (1 + masks) * self.config.hidden_size)
 
@@ -96,7 +100,10 @@ class Block:
         config, size = self.config, self.compute.size
         inner = self.tokens * size * self._width
         weight = (_FLOAT + (size if self.compute.half else 0)) * config.hidden_size * self._inner
-        feed_forward = 2 * inner + (0 if self.compute.lora_rank else weight)
+        feed_forward = 2 * self._first_inner + (0 if self.compute.lora_rank else weight)
+        if config.num_experts and not config.num_shared_experts:
+            routed = _FLOAT * self.tokens * config.num_experts_per_tok * config.hidden_size
+            feed_forward = max(3 * routed, routed + feed_forward)
         scores = sum(self._scores(group, 2) for group in self.grouping.groups)
         attention = scores - 4 * inner - 2 * self.stream
         return self.stream + max(feed_forward, attention)
@@ -110,6 +117,9 @@ class Block:
         taken = config.num_experts_per_tok * config.hidden_size
         copied = taken * (_FLOAT * (2 if half else 1) + self.compute.size)
         added = (2 * _FLOAT + self.compute.size + (_FLOAT if half else 0)) * config.hidden_size
+        if self.compute.adapts("up_proj"):  # what the adapter adds stands beside what it is added to
+            inner = self.compute.size * config.num_shared_experts * config.moe_intermediate_size
+            added = max(added, _FLOAT * config.hidden_size + inner)
         return self.tokens * (copied + max(self._weighed, added if config.num_shared_experts else 0))
 
     @property
@@ -143,6 +153,15 @@ class Block:
         if not config.num_experts:
             return config.intermediate_size
         return (config.num_experts_per_tok + config.num_shared_experts) * config.moe_intermediate_size
+
+    @property
+    def _first_inner(self) -> int:
+        """The widest part of what goes back first: in a mixture the shared experts, else one of the others."""
+        config, width = self.config, self._width
+        if config.num_experts:
+            each = config.num_experts_per_tok * config.moe_intermediate_size // config.num_experts
+            width = config.num_shared_experts * config.moe_intermediate_size or each
+        return self.tokens * self.compute.size * width
 
     @property
     def _weighed(self) -> int:

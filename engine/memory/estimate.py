@@ -15,6 +15,8 @@ _FLOAT, _MOMENTS = 4, 8
 """Bytes of a float32, and of AdamW's two moments."""
 _DIVERGENCES = {"divergence": 7, "reverse_divergence": 8, "cached_divergence": 4}
 """How often a chunk's scores, or what is made of them, exist at the same time."""
+_NORM_BACKWARD = 6
+"""Tensors as large as the stream that exist while a norm goes back."""
 _BATCH = 48
 """Bytes a token of a batch: ids, positions, sources, targets, documents as int64, weights."""
 
@@ -159,7 +161,7 @@ def _update(step: Step) -> Iterator[Breakdown]:
             resting, gradients=there + gradients, activations=sum(kept) + activations, logits=logits, runtime=within,
         )  # fmt: skip
     yield replace(
-        resting, gradients=there + loss.head_gradient, activations=sum(kept) + loss.slopes + 2 * blocks[0].stream,
+        resting, gradients=there + loss.head_gradient, activations=sum(kept) + _NORM_BACKWARD * blocks[0].stream,
         runtime=resting.runtime + (0 if step.checkpointing else copies),
     )  # fmt: skip
     for frozen in (step.reference if step.asks_within else None, step.teacher):
@@ -229,7 +231,6 @@ class _Loss:
         slope = scores // 2 if half else scores
         self.before = final + critic + gathered
         self.waiting = normed + stream + self.head_gradient
-        self.slopes = 2 * stream + gathered
         after, head = self.before + gathered, self.head_gradient
         if objective == "log_probs":
             asked = stream + gathered if step.reference and step.asks_within else 0

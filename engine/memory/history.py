@@ -34,6 +34,7 @@ class Record:
         traced_bytes: The same as traced; None where nothing was.
         measured_bytes: The allocated peak of the largest micro-batch, measured before the first step; None where it
             could not be measured.
+        phase: Where the planned peak lies; only an `update` is measured.
         allocator: How memory was given out, `fast` or `tight`.
         low_bytes, high_bytes: The range that the process was expected to stay in.
         resident_bytes: What it held at most; None while it runs.
@@ -50,6 +51,7 @@ class Record:
     predicted_bytes: int
     traced_bytes: int | None
     measured_bytes: int | None
+    phase: str
     allocator: str
     low_bytes: int
     high_bytes: int
@@ -62,7 +64,8 @@ class Record:
     @property
     def error(self) -> float | None:
         """How far the closed form was off, as a share of what was measured."""
-        return self.predicted_bytes / self.measured_bytes - 1 if self.measured_bytes else None
+        compared = self.measured_bytes if self.phase == "update" else None
+        return self.predicted_bytes / compared - 1 if compared else None
 
     @property
     def within(self) -> bool | None:

@@ -29,6 +29,8 @@ CARD_SHARE = 0.97
 32, 14.6 of 15. A desktop takes some hundred MiB more."""
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([gm])(?:i?b)?")
+_RESERVED, _ADDRESSED = 256 << 20, ("RLIMIT_AS", "RLIMIT_DATA")
+"""Address space that threads reserve without using it, where that is what is limited."""
 _UNITS = {"g": 1 << 30, "m": 1 << 20}
 
 
@@ -105,7 +107,9 @@ def parse_device(text: str) -> Target:
         name = _best()
     kind, colon, detail = name.partition(":")
     if kind not in ("cpu", "cuda", "mps"):
-        hint = nearest(name, ["auto", "cpu", "cuda", "mps", *CARDS]) or "cpu, cuda, mps, cuda:8GiB for any other card"
+        others = "cuda:8GiB stands for any other card"
+        meant = nearest(name, ["auto", "cpu", "cuda", "mps", *CARDS])
+        hint = f"{meant}; {others}" if meant else f"cpu, cuda, mps; {others}"
         raise UserError(f"unknown device {text!r}", where="device", hint=hint)
     if not colon or (kind == "cuda" and detail.isdecimal()):
         return Target(kind, name, None)
@@ -125,7 +129,8 @@ def device_limit(target: Target) -> int:
     if target.limit_bytes is not None:
         return target.limit_bytes
     if target.kind == "cpu":
-        return process_limits().limit
+        limits = process_limits()
+        return limits.limit - (_RESERVED if limits.source in _ADDRESSED else 0)
     import torch
 
     try:

@@ -103,9 +103,10 @@ def make_plan(
     if not suggestions:
         return plan
     unmeasured = replace(facts, measured=())
+    largest = replace(facts, measured=tuple((step.lengths, step.trained) for step in steps))
     return replace(
         plan,
-        suggestions=suggest(settings, unmeasured, plan, margin),
+        suggestions=suggest(settings, largest, plan, margin),
         max_batch_size=_largest(
             lambda size: fits(settings.replace({"batch_size": size}, ""), unmeasured), _LARGEST_BATCH
         ),

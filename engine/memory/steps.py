@@ -210,13 +210,10 @@ def _micro_batches(settings: Settings, rows: Rows | None, exact: bool) -> list[t
         count = min(training.batch_size, _pool(settings) or training.batch_size) * (2 if pairs else 1)
         found = [((longest,) * count, count * (longest - 1))]
     else:
-        lengths = np.minimum(rows.lengths, longest)
-        chosen = (
-            _longest(rows, lengths, settings, packing, pairs)
-            if not exact
-            else _ordered(lengths, settings, packing, pairs)
-        )
-        trained = np.minimum(rows.trained, longest)
+        lengths, trained = np.minimum(rows.lengths, longest), np.minimum(rows.trained, longest)
+        if packing and not exact:
+            return [_full(rows, lengths, trained, training.batch_size * longest)]
+        chosen = _ordered(lengths, settings, packing, pairs) if exact else _longest(rows, settings, pairs)
         found = [(tuple(lengths[each].tolist()), int(trained[each].sum())) for each in chosen]
     if not policy:
         return found
@@ -246,16 +243,21 @@ def _ordered(lengths: NDArray[np.int64], settings: Settings, packing: bool, pair
     return [np.concatenate(units) for units in order.largest(steps)]
 
 
-def _longest(
-    rows: Rows, lengths: NDArray[np.int64], settings: Settings, packing: bool, pairs: bool
-) -> list[NDArray[np.int64]]:
-    """At least what the largest micro-batch can be: the longest rows, or packed rows full of them."""
-    size, longest = settings.training.batch_size, settings.data.max_seq_len
-    if packing:
-        order = rows.longest_first[: size * longest]
-        filled = int(np.searchsorted(np.cumsum(lengths[order]), size * longest, side="right"))
-        return [order[: max(1, filled)]]
+def _longest(rows: Rows, settings: Settings, pairs: bool) -> list[NDArray[np.int64]]:
+    """At least what the largest micro-batch can be: the longest rows."""
+    size = settings.training.batch_size
     if pairs:
         first = rows.longest_pairs_first[:size]
         return [np.stack([first, first + 1], axis=1).reshape(-1)]
     return [rows.longest_first[:size]]
+
+
+def _full(rows: Rows, lengths: NDArray[np.int64], trained: NDArray[np.int64], room: int) -> tuple[tuple[int, ...], int]:
+    """Packed rows without a gap: the longest documents, the last one cut where the room ends."""
+    order = rows.longest_first[:room]
+    ends = np.cumsum(lengths[order])
+    order = order[: int(np.searchsorted(ends, room)) + 1]
+    documents = lengths[order].tolist()
+    over = max(0, sum(documents) - room)
+    documents[-1] -= over
+    return tuple(documents), int(trained[order].sum()) - min(over, int(trained[order[-1]]))

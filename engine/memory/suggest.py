@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +26,10 @@ _KEEPS_LEARNING = {"batch_size", "accumulation_steps", "gradient_checkpointing",
 """Changes after which a run learns from the same rows in the same order as before."""
 
 
+_CHANGES_ROWS = {"max_seq_len", "batch_size", "accumulation_steps", "num_generations", "max_new_tokens"}
+"""Changes after which the largest micro-batch is another one."""
+
+
 @dataclass(frozen=True)
 class _Change:
     """A kind of change.
@@ -42,18 +46,19 @@ class _Change:
 
 
 def suggest(settings: Settings, facts: Facts, plan: MemoryPlan, margin: Margin) -> list[Suggestion]:
-    """Changes that lower the peak, the best first.
+    """Changes that lower the peak, the best first; of `facts` the plan's largest micro-batches are known.
 
     Those that fit come before those that only help; among them those that leave the task as it is, then in the order
     people were taught: length, batch and accumulation, precision, checkpointing, chunks of the loss, dropout, an
     adapter, answers, frozen models. Of each kind the smallest change that fits is taken, or the largest there is.
-    Where no single one fits, they are put together until it does.
+    Where no single one fits that leaves the task as it is, they are put together until it does.
     """
     predictor = _Predictor(settings, facts, plan, margin)
     changes = list(_changes(settings, facts))
     found = [suggestion for change in changes if (suggestion := predictor.best(change))]
-    if not any(each.fits for each in found) and not plan.fits:
-        found += predictor.together(changes)
+    fitting = [each for each in found if each.fits]
+    if not plan.fits and not any(map(keeps_learning, fitting)):
+        found += [each for each in predictor.together(changes) if keeps_learning(each) or not fitting]
     return sorted(found, key=lambda each: (not each.fits, not keeps_learning(each)))
 
 
@@ -73,7 +78,7 @@ class _Predictor:
     def __init__(self, settings: Settings, facts: Facts, plan: MemoryPlan, margin: Margin) -> None:
         self._settings, self._facts, self._plan, self._margin = settings, facts, plan, margin
         # what is known of the run's own peak corrects the formula for what is changed
-        self._correction = plan.peak_bytes / max(1, self._peak(settings))
+        self._correction = plan.peak_bytes / max(1, self._peak(settings, facts))
 
     def best(self, change: _Change) -> Suggestion | None:
         """The smallest of its options that fits, else the last; None where it saves next to nothing."""
@@ -85,28 +90,37 @@ class _Predictor:
         return found
 
     def together(self, changes: list[_Change]) -> Iterator[Suggestion]:
-        """Several changes at once: first those that leave the task as it is, then all."""
-        costs: list[str] = []
-        taken: dict[str, Any] = {}
-        batch = True
-        for change in sorted(changes, key=lambda each: not set(each.options[-1]) <= _KEEPS_LEARNING):
-            single = self.best(change)
-            if single is None:
-                continue
-            taken |= change.options[-1]
-            costs.append(change.cost)
-            batch = batch and change.batch
-            found = self._suggestion(taken, _Change([taken], "; ".join(costs), batch))
-            if found is not None and found.fits:
-                yield found
-                return
+        """As few changes at once as fit, none larger than need be; what leaves the task as it is comes first."""
+        helpful = [change for change in changes if self.best(change)]
+        taken: dict[int, dict[str, Any]] = {}
+        for change in sorted(helpful, key=lambda each: not set(each.options[-1]) <= _KEEPS_LEARNING):
+            taken[changes.index(change)] = change.options[-1]
+            if (found := self._all_of(changes, taken)) and found.fits:
+                break
+        else:
+            return
+        for number in list(reversed(taken)):
+            for option in ({}, *changes[number].options):
+                fewer = {place: option if place == number else other for place, other in taken.items()}
+                if (smaller := self._all_of(changes, fewer)) and smaller.fits:
+                    found, taken = smaller, fewer
+                    break
+        yield found
+
+    def _all_of(self, changes: list[_Change], taken: dict[int, dict[str, Any]]) -> Suggestion | None:
+        """The suggestion of an option of each of these changes; an empty one is none."""
+        parts = [changes[number] for number, option in taken.items() if option]
+        option = {name: value for each in taken.values() for name, value in each.items()}
+        costs, batch = "; ".join(part.cost for part in parts), all(part.batch for part in parts)
+        return self._suggestion(option, _Change([option], costs, batch))
 
     def _suggestion(self, option: dict[str, Any], change: _Change) -> Suggestion | None:
         try:
             changed = self._settings.replace(option, ORIGIN)
         except ProfileError:  # a combination that cannot be
             return None
-        after = int(self._peak(changed) * self._correction)
+        facts = replace(self._facts, measured=()) if _CHANGES_ROWS & set(option) else self._facts
+        after = int(self._peak(changed, facts) * self._correction)
         saves = self._plan.peak_bytes - after
         if saves < _HELPS * self._plan.peak_bytes:
             return None
@@ -120,8 +134,8 @@ class _Predictor:
             truncated_rows=self._truncated(option),
         )
 
-    def _peak(self, settings: Settings) -> int:
-        return max(peak(step)[0].total for step in steps_of(settings, self._facts, exact=False))
+    def _peak(self, settings: Settings, facts: Facts) -> int:
+        return max(peak(step)[0].total for step in steps_of(settings, facts, exact=False))
 
     def _truncated(self, option: dict[str, Any]) -> int | None:
         """Rows that a shorter max_seq_len cuts beside those that are cut already."""

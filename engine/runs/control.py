@@ -4,6 +4,7 @@ import json
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,10 @@ def send(run: RunFolder, command: str, value: int | None = None) -> str:
     return identity
 
 
+def _nothing() -> None:
+    """No other reason."""
+
+
 class Inbox:
     """What a run is told while it goes on: commands, and the interrupt of a signal or a closing app.
 
@@ -58,6 +63,8 @@ class Inbox:
         self._path, self.interrupt = path, interrupt
         self._offset = path.stat().st_size if not fresh and path.exists() else 0
         self._waiting: list[Command] = []
+        self.look: Callable[[], None] = _nothing
+        """Called with `hurry`: another reason to give work up, such as want of memory."""
 
     def take(self) -> list[Command]:
         """The commands that came since the last call, in order."""
@@ -72,6 +79,7 @@ class Inbox:
             StopNow: The work is to be given up.
         """
         self._read()
+        self.look()
         if self.interrupt.is_set() or any(command.name == "stop_now" for command in self._waiting):
             raise StopNow
 

@@ -250,8 +250,11 @@ def create_run(name: str, *, overwrite: bool = False) -> RunFolder:
             )
         if run.is_running():
             raise UserError(f"run {name} is running", hint="stop it before it is overwritten")
-        forget_replaced(run)
-        run.path.rename(_aside(run))
+        if _aside(run).exists() and not is_whole(run):  # a replacement that came to nothing
+            shutil.rmtree(run.path)
+        else:
+            forget_replaced(run)
+            run.path.rename(_aside(run))
     try:
         run.path.mkdir(parents=True)
         run.checkpoints.mkdir()
@@ -260,6 +263,11 @@ def create_run(name: str, *, overwrite: bool = False) -> RunFolder:
     except OSError as error:
         raise UserError(f"the run's folder cannot be made: {error.strerror}", where=str(run.path)) from error
     return run
+
+
+def is_whole(run: RunFolder) -> bool:
+    """Whether something was made of a run: a checkpoint, or all of what it was to make."""
+    return bool(run.checkpoint_steps()) or run.state() == "done"
 
 
 def _aside(run: RunFolder) -> Path:

@@ -6,7 +6,18 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.runs.events import VERSION, CheckpointSaved, Event, Finished, Resumed, Step, from_line, to_line
+from engine.runs.events import (
+    VERSION,
+    Adjusted,
+    CheckpointSaved,
+    Event,
+    Finished,
+    RanOutOfMemory,
+    Resumed,
+    Step,
+    from_line,
+    to_line,
+)
 
 if TYPE_CHECKING:
     from engine.runs.folder import RunFolder
@@ -90,6 +101,8 @@ def read_events(path: Path) -> list[Event]:
 def clean_history(events: list[Event]) -> list[Event]:
     """Drops what a `resumed` took back: what was said after its checkpoint was saved, and ends that were not the end.
 
+    Want of memory and what was changed for it stay: they tell why the run is as it is.
+
     A run that was killed between a checkpoint and its event has no such mark; the numbers of the steps decide then.
     """
     kept: list[Event] = []
@@ -100,8 +113,10 @@ def clean_history(events: list[Event]) -> list[Event]:
                 for place, old in enumerate(kept)
                 if isinstance(old, CheckpointSaved) and old.step == event.from_step
             ]
+            taken_back = kept[marks[-1] + 1 :] if marks else []
             kept = kept[: marks[-1] + 1] if marks else kept
             kept = [old for old in kept if getattr(old, "step", 0) <= event.from_step and not isinstance(old, Finished)]
+            kept += [old for old in taken_back if isinstance(old, RanOutOfMemory | Adjusted)]
         kept.append(event)
     return kept
 

@@ -1,27 +1,31 @@
 """Applies a suggested change to a run that ran out of memory. Torch-free."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.errors import UserError
 from engine.files import write_whole
 from engine.memory.suggest import ORIGIN, resumes
-from engine.runs.events import Adjusted, RanOutOfMemory
+from engine.runs.events import Adjusted
 from engine.runs.folder import RunFolder
 from engine.runs.history import EventWriter
 from engine.settings.profile import Settings
 
+_OFFER = "suggestions.json"
+"""In a run's folder: what was last offered, numbered as it was shown."""
 
-def last_exhaustion(run: RunFolder) -> RanOutOfMemory | None:
-    """What the run said when it last ran out of memory; None where it never did."""
-    return next((event for event in reversed(run.history()) if isinstance(event, RanOutOfMemory)), None)
+
+def offer(run: RunFolder, suggestions: Sequence[Mapping[str, Any]]) -> None:
+    """Keeps what a run's last plan suggests, for `apply_suggestion`."""
+    write_whole(run.path / _OFFER, json.dumps(list(suggestions), indent=1) + "\n")
 
 
 def apply_suggestion(run: RunFolder, number: int) -> dict[str, Any]:
-    """Changes a run's settings by a suggestion of its last `ran_out_of_memory` event; a resume goes on with them.
+    """Changes a run's settings by a suggestion that was last offered for it; a resume goes on with them.
 
     Args:
-        run: It ran out of memory.
+        run: It ran out of memory, or was refused because it would.
         number: The suggestion, from 1.
 
     Returns:
@@ -30,11 +34,14 @@ def apply_suggestion(run: RunFolder, number: int) -> dict[str, Any]:
     Raises:
         UserError: There is no such suggestion, or a run that has begun to learn cannot go on with it.
     """
-    event = last_exhaustion(run)
-    offered = event.plan.get("suggestions", []) if event else []
-    if event is None or not 1 <= number <= len(offered):
-        had = f"there are {len(offered)}" if event else "it did not run out of memory"
-        raise UserError(f"run {run.name} has no suggestion {number}: {had}", where="--apply")
+    offered = _offered(run)
+    if not 1 <= number <= len(offered):
+        what = f"there are {len(offered)}" if offered else "nothing is offered: it did not run out of memory since"
+        raise UserError(
+            f"run {run.name} has no suggestion {number}: {what}",
+            where="--apply",
+            hint=f"engine resume {run.name} says what would fit now",
+        )
     changes: dict[str, Any] = offered[number - 1]["changes"]
     if run.checkpoint_steps() and not resumes(changes):
         raise UserError(
@@ -42,8 +49,16 @@ def apply_suggestion(run: RunFolder, number: int) -> dict[str, Any]:
             where="--apply",
             hint="start a new run with it: engine train … --set …, perhaps --from this one",
         )
-    change_settings(run, changes, step=event.step, reason=ORIGIN)
+    change_settings(run, changes, step=max(run.checkpoint_steps(), default=0), reason=ORIGIN)
     return changes
+
+
+def _offered(run: RunFolder) -> list[dict[str, Any]]:
+    try:
+        found: list[dict[str, Any]] = json.loads((run.path / _OFFER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return found
 
 
 def change_settings(run: RunFolder, changes: dict[str, Any], *, step: int, reason: str) -> None:
@@ -57,6 +72,7 @@ def change_settings(run: RunFolder, changes: dict[str, Any], *, step: int, reaso
     settings = Settings.from_json(resolved).replace(changes, reason)
     with run.lock():
         write_whole(run.resolved, json.dumps(resolved | settings.to_json(), indent=1, ensure_ascii=False))
+        (run.path / _OFFER).unlink(missing_ok=True)  # it was for the settings before
         emit = EventWriter(run)
         try:
             emit(Adjusted(step=step, changes=changes, reason=reason))

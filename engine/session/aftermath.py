@@ -12,6 +12,7 @@ from engine.memory.plan import MemoryPlan
 from engine.runs.events import Finished, RanOutOfMemory, Step
 from engine.runs.folder import RunFolder
 from engine.runs.history import EventWriter
+from engine.session.adjust import offer
 from engine.session.planning import draft_settings, plan_draft
 from engine.settings.profile import Settings
 
@@ -47,6 +48,9 @@ def explain_kill(run: RunFolder, returncode: int | None = None) -> RanOutOfMemor
         limit_bytes=plan.get("limit_bytes", 0), plan=plan,
     )  # fmt: skip
     with run.lock():
+        if any(isinstance(last, Finished) for last in run.history()[-1:]):  # another was faster
+            return None
+        offer(run, plan.get("suggestions", []))
         emit = EventWriter(run)
         try:
             emit(event)

@@ -3,7 +3,7 @@
 import json
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ from engine.errors import DoesNotFit, Interrupted, UserError
 from engine.process import cores
 from engine.runs.checkpoint import newest_whole, set_aside, sweep
 from engine.runs.control import Inbox, StopNow
-from engine.runs.events import Audited, Finished, Resumed, RunStarted
+from engine.runs.events import Adjusted, Audited, Finished, Resumed, RunStarted
 from engine.runs.folder import (
     RunFolder,
     check_name,
     create_run,
     forget_replaced,
     free_name,
+    is_whole,
     restore_replaced,
 )
 from engine.session.assemble import build_model, compile_model, implementation, load_data
@@ -31,7 +32,7 @@ from engine.session.environment import check_environment, environment_of, tokeni
 from engine.session.keep import keep, kept_settings
 from engine.session.memory import RunMemory
 from engine.session.report import Listener, Reporter, explained
-from engine.session.request import TrainRequest, requested
+from engine.session.request import FITTED, TrainRequest, requested
 from engine.settings.places import runs_folder
 from engine.settings.profile import Settings, load_profile
 from engine.stages.context import StageContext
@@ -114,13 +115,20 @@ def carry_out(
             with emit.ending():
                 if "tokenizer" in settings.sections:
                     return _train_tokenizer(run, settings, emit)
-                if resume:
-                    _announce_resume(run, emit, differing)
-                for name in resolved.get("unmet", []):
-                    emit.warn(f"{name}_adjusted", f"{name} = {settings.values()[name]}: {settings.origins[name]}")
-                summary = _train_model(run, settings, emit, inbox, force=force)
+
+                emit.held = resume  # one that is refused leaves the run as it was
+
+                def announce() -> None:
+                    emit.held = False
+                    if resume:
+                        _announce_resume(run, emit, differing)
+                    _announce_changes(settings, resolved.get("unmet", []), emit, begins=not resume)
+
+                summary = _train_model(run, settings, emit, inbox, announce, resume=resume, force=force)
         finally:
             emit.close()
+    if is_whole(run):
+        forget_replaced(run)
     if summary["status"] == "stopped" and interrupt.is_set():
         raise Interrupted(f"interrupted at step {summary['steps']}; the checkpoint is saved", where=f"run {run.name}")
     return summary
@@ -141,7 +149,10 @@ def train(
 
 @contextmanager
 def forget_if_useless(run: RunFolder) -> Iterator[None]:
-    """Removes the folder of a run that turned out impossible before anything was trained; a replaced one comes back."""
+    """Removes the folder of a run that turned out impossible before anything was trained; a replaced one comes back.
+
+    One that failed otherwise stays, and what it was to replace is kept aside until something was made of it.
+    """
     try:
         yield
     except (UserError, DoesNotFit):
@@ -149,7 +160,8 @@ def forget_if_useless(run: RunFolder) -> Iterator[None]:
             restore_replaced(run)
         raise
     finally:
-        forget_replaced(run)
+        if is_whole(run):
+            forget_replaced(run)
 
 
 def _refuse_to_eat_itself(name: str, settings: Settings) -> None:
@@ -183,9 +195,20 @@ def _announce_resume(run: RunFolder, emit: Reporter, differing: list[str]) -> No
         emit.warn("inexact_resume", difference)
 
 
+def _announce_changes(settings: Settings, unmet: list[str], emit: Reporter, *, begins: bool) -> None:
+    """Says which settings became something else than was asked for."""
+    values = settings.values()
+    for name in unmet:
+        emit.warn(f"{name}_adjusted", f"{name} = {values[name]}: {settings.origins[name]}")
+    fitted = {name: values[name] for name, origin in settings.origins.items() if origin == FITTED}
+    if fitted and begins:
+        emit(Adjusted(step=0, changes=fitted, reason=FITTED))
+
+
 def _checked_data(
     run: RunFolder, settings: Settings, tokenizer: Tokenizer, emit: Reporter, inbox: Inbox
-) -> SampleStore:
+) -> tuple[SampleStore, dict[str, Any]]:
+    """The run's samples, and what the audit says of them."""
     data, what, shown = settings.data, "encoding the data", 0.0
 
     def progress(done: float) -> None:
@@ -202,21 +225,33 @@ def _checked_data(
         raise Interrupted("interrupted before the first step; nothing was trained", where=f"run {run.name}") from error
     result = audit(store, max_seq_len=data.max_seq_len, val_fraction=data.val_fraction, vocab_size=tokenizer.vocab_size)
     refuse_if_useless(result, data.data, asks=settings.stage.train_on == "prompt")
-    emit(Audited(audit=result))
-    if data.val_fraction and not result["val_samples"]:
-        emit.warn("no_validation", "all rows share one prompt: there is nothing to validate on")
-    return store
+    return store, result
 
 
-def _train_model(run: RunFolder, settings: Settings, emit: Reporter, inbox: Inbox, *, force: bool) -> dict[str, Any]:
+def _train_model(
+    run: RunFolder,
+    settings: Settings,
+    emit: Reporter,
+    inbox: Inbox,
+    announce: Callable[[], None],
+    *,
+    resume: bool,
+    force: bool,
+) -> dict[str, Any]:
     """Puts the parts together, restores the newest checkpoint if there is one, and trains."""
     training = settings.training
     threads, device = set_threads(training.num_threads), pick_device(training.device)
     tokenizer = Tokenizer.load(run.tokenizer)
-    store = _checked_data(run, settings, tokenizer, emit, inbox)
-    memory = emit.memory = RunMemory(run, settings, device, store)
+    store, audited = _checked_data(run, settings, tokenizer, emit, inbox)
+    memory = RunMemory(run, settings, device, store)
     if not force:
-        memory.refuse_if_too_large()
+        memory.refuse_if_too_large(resume=resume)
+    memory.begin()
+    emit.memory, inbox.look = memory, memory.look
+    announce()
+    emit(Audited(audit=audited))
+    if settings.data.val_fraction and not audited["val_samples"]:
+        emit.warn("no_validation", "all rows share one prompt: there is nothing to validate on")
     steps = run.checkpoint_steps()
     saved = run.checkpoint(steps[-1]) if steps else None
     model = build_model(run, settings, saved).to(device.torch_device)
@@ -233,7 +268,7 @@ def _train_model(run: RunFolder, settings: Settings, emit: Reporter, inbox: Inbo
     if training.compile:
         compile_model(model)
     emit.phase = lambda: "rehearsal"
-    emit(memory.rehearse(stage, precision, _count(stage.modules, trainable=False)))
+    emit(memory.rehearse(stage, precision))
     loop = Loop(stage, run, device, precision, emit, inbox, peak, memory.look)
     if saved is not None:
         loop.restore(saved)

@@ -12,10 +12,10 @@ from engine.settings.values import value_text
 
 
 def fitting_request(request: TrainRequest, error: OutOfMemory) -> TrainRequest | None:
-    """A request with the first suggestion that fits as the user's own words; None where nothing helps."""
+    """A request with the first suggestion that fits; None where nothing helps."""
     changes = _fitting(error, begun=False)
-    added = tuple(f"{name}={value_text(value)}" for name, value in changes.items())
-    return replace(request, assignments=(*request.assignments, *added)) if added else None
+    chosen = tuple(f"{name}={value_text(value)}" for name, value in changes.items())
+    return replace(request, fitted=(*request.fitted, *chosen)) if chosen else None
 
 
 def adjust_to_fit(error: OutOfMemory) -> bool:

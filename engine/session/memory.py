@@ -1,9 +1,14 @@
 """A run's memory: planned before it, measured in its first seconds, watched during it, explained when it runs out."""
 
+import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from engine.allocator import set_tight, trim
 from engine.clean import clean
@@ -14,9 +19,12 @@ from engine.memory.history import Record, write_record
 from engine.memory.kills import oom_kills
 from engine.memory.limits import Target, device_limit, process_limits
 from engine.memory.plan import Breakdown, MemoryPlan
-from engine.memory.planning import make_plan, peak_of
+from engine.memory.planning import make_plan
+from engine.memory.suggest import resumes
+from engine.model.config import num_parameters
 from engine.runs.events import MemoryPlanned, RanOutOfMemory
 from engine.runs.folder import RunFolder
+from engine.session.adjust import offer
 from engine.session.planning import Draft, draft_settings, rows_of, time_of
 from engine.settings.profile import Settings
 from engine.stages.answers import PolicyBatch
@@ -30,8 +38,9 @@ _MARGIN = 192 << 20
 """A run ends itself when the system has no more than this left for it: what follows would be a kill."""
 _NOTHING = 32 << 20
 """With less than this left an error of a library is taken for want of memory."""
-_ADDRESSES, _ADDRESSED = 256 << 20, ("RLIMIT_AS", "RLIMIT_DATA")
-"""Address space that threads reserve without using it, where that is what is limited."""
+_LOOK_SECONDS = 0.2
+_together: "WeakSet[RunMemory]" = WeakSet()
+"""The runs of this process, whose memory cannot be told apart."""
 _UNCATCHABLE = ("available memory", "cgroup limit")
 """Limits at which the kernel ends a process instead of refusing memory."""
 
@@ -54,31 +63,41 @@ class RunMemory:
         self._margin = self._draft.margin
         if device.kind == "cpu":
             self._margin = replace(self._margin, program=self._program)
-        self._limit = device_limit(target) - (_ADDRESSES if process_limits().source in _ADDRESSED else 0)
-        self._alone = device.reset_peak()
+        self._limit = device_limit(target)
         self.plan = self._plan(draft=self._draft)
-        self._formula = self.plan.peak_bytes
-        set_tight(self.plan.allocator == "tight")
-        self._parameters = 0
+        self._formula, self._phase = self.plan.peak_bytes, self.plan.phase
+        self._parameters = sum(num_parameters(self._draft.facts.config).values())
         self._measured: int | None = None
-        self._write(None, None)  # with the kernel's counts, should it end the process
+        self._alone, self._looked = False, 0.0
 
-    def refuse_if_too_large(self) -> None:
+    def refuse_if_too_large(self, *, resume: bool) -> None:
         """A run that is not expected to fit is refused before anything is allocated.
 
         Raises:
-            DoesNotFit: With the changes that would help.
+            DoesNotFit: With the changes that would help; a run that is there already can take them over.
         """
-        if not self.plan.fits:
-            self.plan = self._plan(self._draft, suggestions=True)
-            raise DoesNotFit(
-                f"the run is not expected to fit: up to {_size(self.plan.high_bytes)} of {_size(self._limit)}",
-                where=f"run {self._run.name}",
-                hint=_advice(self.plan, "--force starts it all the same"),
-                plan=self.plan.to_json(),
-            )
+        if self.plan.fits:
+            return
+        plan = self._plan(self._draft, suggestions=True).to_json()
+        if resume:
+            offer(self._run, plan["suggestions"])
+        raise DoesNotFit(
+            f"the run is not expected to fit: up to {_size(self.plan.high_bytes)} of {_size(self._limit)}",
+            where=f"run {self._run.name}",
+            hint=advice(plan, self._run if resume else None, otherwise="--force starts it all the same"),
+            plan=plan,
+            run=self._run.name if resume else "",
+        )
 
-    def rehearse(self, stage: Stage, precision: Precision, parameters: int) -> MemoryPlanned:
+    def begin(self) -> None:
+        """The run goes on: its record is begun, with the kernel's counts, should that end the process."""
+        _together.add(self)
+        self._alone = len(_together) == 1 and self._device.reset_peak()
+        if len(_together) == 1:  # it holds for the whole process
+            set_tight(self.plan.allocator == "tight")
+        self._write(None, None)
+
+    def rehearse(self, stage: Stage, precision: Precision) -> MemoryPlanned:
         """Makes the largest step once without an update, and measures it; the record is written.
 
         Returns:
@@ -87,9 +106,9 @@ class RunMemory:
         shapes = tuple(_shape(batch) for batch in stage.largest())
         self._draft = replace(self._draft, facts=replace(self._draft.facts, measured=shapes))
         self.plan = self._plan(self._draft)
-        update = replace(self._draft.facts, only="update")  # what is measured below
-        self._formula, self._parameters = peak_of(self._draft.settings, update)[0].total, parameters
+        moments = _moments(stage)  # the optimizer makes them at its first step only
         found = rehearsed_peak(stage, precision, self._device.torch_device)
+        del moments
         if found is not None:
             self._measured = found.peak_bytes
             if self.plan.phase == "update":
@@ -100,8 +119,8 @@ class RunMemory:
     def finish(self, tokens_per_second: float | None) -> dict[str, Any]:
         """Completes the record; gives what the summary says of memory."""
         peak = self._device.peak_memory()
-        self._write(peak if self._alone else None, tokens_per_second)
-        return {"peak_bytes": self._measured or self.plan.peak_bytes, "resident_bytes": peak}
+        self._write(peak if self._alone and len(_together) == 1 else None, tokens_per_second)
+        return {"peak_bytes": max(self._measured or 0, self.plan.peak_bytes), "resident_bytes": peak}
 
     def look(self) -> None:
         """Called before each micro-batch: a run ends in order before the system would end it.
@@ -109,8 +128,10 @@ class RunMemory:
         Raises:
             OutOfMemory: Next to nothing is left.
         """
-        if self._device.kind != "cpu":
+        now = time.monotonic()
+        if self._device.kind != "cpu" or now - self._looked < _LOOK_SECONDS:
             return
+        self._looked = now
         limits = process_limits()
         if limits.left < _MARGIN:
             trim()
@@ -128,6 +149,7 @@ class RunMemory:
         answers = self._settings.stage.train_on == "prompt" and phase in ("rollout", "evaluation")
         facts = replace(self._draft.facts, only="rollout" if answers else "")
         self.plan = self._plan(replace(self._draft, facts=facts), suggestions=True)
+        offer(self._run, self.plan.to_json()["suggestions"])
         return RanOutOfMemory(
             step=step, phase=phase, what=found.text, device=found.device, wanted_bytes=found.wanted_bytes,
             limit_bytes=limit, plan=self.plan.to_json(),
@@ -151,6 +173,7 @@ class RunMemory:
             predicted_bytes=self._formula,
             traced_bytes=None,
             measured_bytes=self._measured,
+            phase=self._phase,
             allocator=self.plan.allocator,
             low_bytes=self.plan.low_bytes,
             high_bytes=self.plan.high_bytes,
@@ -179,7 +202,7 @@ def out_of_memory(run: RunFolder, event: RanOutOfMemory) -> OutOfMemory:
     return OutOfMemory(
         f"out of memory in {event.phase}, step {event.step}: {event.what}{wanted}",
         where=f"run {run.name}",
-        hint=_suggested(event.plan, f"engine resume {run.name} --apply 1 goes on with the first"),
+        hint=advice(event.plan, run, otherwise=""),
         plan=event.plan,
         run=run.name,
     )
@@ -198,21 +221,35 @@ def exhaustion(error: BaseException) -> Exhausted | None:
     return found
 
 
-def _advice(plan: MemoryPlan, otherwise: str) -> str:
-    return _suggested(plan.to_json(), otherwise)
+def advice(plan: Mapping[str, Any], run: RunFolder | None, *, otherwise: str) -> str:
+    """The suggestions for people, by the numbers that `--apply` takes, and which of them to take.
+
+    Args:
+        plan: Has them.
+        run: Can go on with one; None where there is no run yet.
+        otherwise: What else can be done.
+    """
+    begun, lines, first = run is not None and bool(run.checkpoint_steps()), [], 0
+    for number, each in enumerate(plan.get("suggestions", []), start=1):
+        goes_on = not begun or resumes(each["changes"])
+        first = first or (number if each["fits"] and goes_on else 0)
+        said = "" if each["fits"] else "not enough; "
+        said += "" if goes_on else "in a new run; "
+        title = each["title"] if run else "--set " + each["title"].replace(" ", " --set ")
+        lines.append(f"{number}. {title}: {_size(each['peak_bytes'])} at the peak ({said}{each['cost']})")
+    if run and first:
+        lines.append(f"engine resume {run.name} --apply {first} goes on with it")
+    elif lines and not first:
+        lines.append("none of these is enough, or only in a new run: a smaller model, or a larger machine")
+    return "\n    ".join([*lines, *([otherwise] if otherwise else [])])
 
 
-def _suggested(plan: dict[str, Any], otherwise: str) -> str:
-    """The changes that fit, for people; those that do not are left out where some do."""
-    found = plan.get("suggestions", [])
-    fitting = [each for each in found if each["fits"]] or found
-    lines = [
-        f"{number}. --set {each['title'].replace(' ', ' --set ')}: {_size(each['peak_bytes'])} at the peak"
-        f" ({each['cost']})"
-        for number, each in enumerate(found, start=1)
-        if each in fitting
-    ]
-    return "\n    ".join([*lines[:4], otherwise])
+def _moments(stage: Stage) -> list[Tensor]:
+    """What AdamW will keep of all trained parameters, written to, so that it is really there."""
+    trained = {
+        parameter for module in stage.modules.values() for parameter in module.parameters() if parameter.requires_grad
+    }
+    return [torch.empty(2, parameter.numel(), device=parameter.device).fill_(0) for parameter in trained]
 
 
 def _shape(batch: Any) -> tuple[tuple[int, ...], int]:

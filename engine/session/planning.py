@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from engine.errors import EngineError, UserError
+from engine.errors import EngineError, ProfileError, UserError
 from engine.memory.history import learned_margin, speeds
 from engine.memory.limits import Target, device_limit, parse_device
 from engine.memory.plan import MemoryPlan
@@ -17,11 +18,12 @@ from engine.memory.tracing import trace as traced_step
 from engine.model.config import ModelConfig, num_parameters
 from engine.model.hf_config import read_config
 from engine.process import LARGE_FOR_CPU, computes_bfloat16
-from engine.session.companions import companions
+from engine.references import checkpoint_folder, data_file, tokenizer_folder
+from engine.session.companions import REFERENCES, companions
 from engine.session.encoding import encode_settings
 from engine.session.request import TrainRequest, requested
-from engine.session.shape import model_config
-from engine.settings.profile import Settings, load_profile, parse_assignments, resolve
+from engine.session.shape import model_config, shape_settings
+from engine.settings.profile import Profile, Settings, load_profile, parse_assignments, resolve
 from engine.text.batching import split_rows
 from engine.text.cache import CacheRequest, cached_samples
 from engine.text.store import SampleStore
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_WRONG = ("max_seq_len", "vocab_size", "dropout", "lora_dropout", "--tokenizer", "--data", "--from")
+"""Where errors lie that are no want of a file or a run."""
 _VOCABULARY = 6400
 """Assumed where no tokenizer is known; MiniMind's."""
 
@@ -81,12 +85,46 @@ def draft(request: TrainRequest, device: str = "") -> Draft:
         raise UserError(f"stage {profile.stage.name} trains no model", where=request.profile)
     try:
         settings = requested(request, profile)
+    except ProfileError:
+        raise
     except EngineError as error:
-        user = parse_assignments(request.assignments, profile.stage)
-        settings = resolve(profile, user)
+        if error.where in _WRONG:
+            raise
+        settings = _as_far_as_known(request, profile)
         notes.append(f"planned without what is missing ({error.what})")
     target = parse_device(device or settings.training.device)
     return draft_settings(settings, target, notes)
+
+
+def _as_far_as_known(request: TrainRequest, profile: Profile) -> Settings:
+    """The settings of a request that cannot be carried out yet, with the places that are there.
+
+    Raises:
+        EngineError: What the request itself names is not there.
+    """
+    user: dict[str, Any] = dict(parse_assignments(request.assignments, profile.stage))
+    looks: dict[str, tuple[str, Callable[[str], Path]]] = {
+        "data": (request.data, data_file),
+        "tokenizer": (request.tokenizer, tokenizer_folder),
+        "from": (request.start_from, checkpoint_folder),
+        **{name: ("", checkpoint_folder) for name in REFERENCES},
+    }
+    places: dict[str, str] = {}
+    for name, (asked, look) in looks.items():
+        named, own = asked or str(user.get(name, "")), str(profile.values.get(name, ("", ""))[0])
+        if named:
+            places[name] = str(look(named))
+        elif own and (found := _looked_up(partial(look, own))):
+            places[name] = str(found)
+    user |= places
+    if start := places.get("from"):
+        user.setdefault("tokenizer", start)
+        return resolve(profile, user, shape_settings(Path(start)), start)
+    settings = resolve(profile, user)
+    if "tokenizer" in places and settings.model.vocab_size is None:
+        vocabulary = Tokenizer.load(Path(places["tokenizer"])).vocab_size
+        settings = settings.replace({"vocab_size": vocabulary}, "adjusted: the tokenizer's")
+    return settings
 
 
 def draft_settings(settings: Settings, target: Target, notes: list[str], rows: Rows | None = None) -> Draft:
@@ -128,8 +166,12 @@ def plan_draft(drafted: Draft, *, suggestions: bool = True, exact: bool = True, 
         breakdown, phase = peak_of(drafted.settings, drafted.facts)
         if traced.peak is None:
             notes.append(f"no trace: {traced.reason}")
-        elif phase == "update":  # answers are planned in closed form
+        elif phase == "update":
             found = (breakdown.corrected(traced.peak.peak_bytes), phase)
+        else:
+            notes.append(
+                "answers in the making take more than the step that was traced; they are planned in closed form"
+            )
     plan = make_plan(
         drafted.settings,
         drafted.facts,

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from engine.errors import EngineError
+from engine.errors import DoesNotFit, EngineError
 from engine.exhaustion import Exhausted, release
 from engine.runs.events import Event, Finished, Progress, Resumed, Sampled, Warned
 from engine.runs.folder import RunFolder
@@ -27,6 +27,8 @@ class Reporter:
     def __init__(self, run: RunFolder, listener: Listener | None) -> None:
         self._run, self._listener = run, listener
         self._step = 0
+        self.held = False
+        """Whether events go to the listener alone, because it is not decided yet that the run goes on."""
         self.memory: RunMemory | None = None
         """What is known of the run's memory, once it is."""
         self.phase: Callable[[], str] = _start
@@ -44,6 +46,10 @@ class Reporter:
             self._handler.close()
 
     def __call__(self, event: Event) -> None:
+        if self.held:
+            if self._listener:
+                self._listener(event)
+            return
         self._writer(event)
         self._step = getattr(event, "step", self._step)
         if isinstance(event, Sampled):
@@ -71,7 +77,10 @@ class Reporter:
         """Whatever ends the run early becomes an `EngineError`, and is said in a `finished` event."""
         try:
             yield
+        except DoesNotFit:  # nothing was begun
+            raise
         except Exception as error:
+            self.held = False
             found = exhaustion(error)
             failure = self._out_of_memory(error, found) if found else explained(error, self._run)
             with suppress(OSError):  # where the disk is full, the caller still hears of it

@@ -14,6 +14,9 @@ from engine.settings.places import runs_folder
 from engine.settings.profile import Profile, Settings, load_profile, parse_assignments, resolve
 from engine.text.tokenizer import Tokenizer
 
+FITTED = "adjusted to fit"
+"""The origin of values that were chosen before a run began."""
+
 
 @dataclass(frozen=True)
 class TrainRequest:
@@ -27,6 +30,7 @@ class TrainRequest:
         assignments: `name=value` texts.
         name: The run's name; made from the profile's otherwise.
         overwrite: Replace a run of that name.
+        fitted: `name=value` texts that were chosen so that the run fits; they count before the user's own.
     """
 
     profile: str
@@ -36,6 +40,7 @@ class TrainRequest:
     assignments: tuple[str, ...] = field(default=())
     name: str = ""
     overwrite: bool = False
+    fitted: tuple[str, ...] = field(default=())
 
 
 def check_request(request: TrainRequest) -> Settings:
@@ -109,7 +114,9 @@ def requested(request: TrainRequest, profile: Profile) -> Settings:
             where="tokenizer",
             hint="add --tokenizer DIR (engine tokenizer train makes one), or --from a checkpoint, which brings its own",
         )
-    return _with_vocabulary(_with_places(settings, places))
+    settings = _with_vocabulary(_with_places(settings, places))
+    fitted = parse_assignments(request.fitted, profile.stage)
+    return settings.replace(fitted, FITTED) if fitted else settings
 
 
 def _with_places(settings: Settings, places: Mapping[str, Any]) -> Settings:

@@ -64,9 +64,9 @@ class Device:
         return self.kind == "cpu"
 
     def peak_memory(self) -> int:
-        """Bytes at most since the process or `reset_peak`: allocated on the card, or resident in this process."""
+        """Bytes at most since the process or `reset_peak`: taken from the card, or resident in this process."""
         if self.kind == "cuda":
-            return int(torch.cuda.max_memory_allocated(self.torch_device))
+            return int(torch.cuda.max_memory_reserved(self.torch_device))
         if self.kind == "mps":
             return int(torch.mps.driver_allocated_memory())
         if marked := _high_water_mark():
