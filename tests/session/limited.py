@@ -62,7 +62,8 @@ def _child(arguments: list[str], home: str, room: int, hog: str) -> None:
     limit = psutil.Process().memory_info().vms + room
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
     if hog:
-        threading.Thread(target=_take_all, args=(Path(home) / "runs" / hog / "events.jsonl", limit), daemon=True).start()
+        events = Path(home) / "runs" / hog / "events.jsonl"
+        threading.Thread(target=_take_all, args=(events, limit), daemon=True).start()
     from engine.cli import main
 
     sys.argv = ["engine", *arguments]

@@ -86,7 +86,8 @@ def read(run: RunFolder) -> list[list[int]]:
 def expected(world: World, stage: str) -> list[list[int]]:
     """The same of a run that nothing stops, by its order alone."""
     made = assemble(world.begun(stage, "free", **STAGES[stage])).stage
-    steps = [np.concatenate(sum(made.sampler.micro_batches(number), [])) for number in range(made.rounds)]
+    rounds = [made.sampler.micro_batches(number) for number in range(made.rounds)]
+    steps = [np.concatenate([rows for batch in batches for rows in batch]) for batches in rounds]
     if made.settings.stage.train_on == "prompt":
         return [sorted(made.store.columns["rows"][samples].tolist()) for samples in steps]
     return [[int(tokens)] for tokens in np.cumsum([made.store.lengths[samples].sum() for samples in steps])]
@@ -135,9 +136,7 @@ def test_a_run_that_runs_out_later_goes_on_from_its_checkpoint(world: World) -> 
     [resumed] = [event for event in history if isinstance(event, Resumed)]
     assert resumed.from_step == saved[-1] and run.state() == "done"
     assert [event.step for event in history if isinstance(event, Step)] == [1, 2, 3]
-    assert [event.tokens for event in history if isinstance(event, Step)][:2] == [
-        tokens for [tokens] in undisturbed
-    ]
+    assert [event.tokens for event in history if isinstance(event, Step)][:2] == [tokens for [tokens] in undisturbed]
 
 
 def test_a_rollout_that_does_not_fit_is_told_apart(world: World) -> None:
