@@ -120,7 +120,7 @@ class Loop:
         for number, batches in enumerate(self._collected()):
             for module in self.stage.modules.values():
                 module.train()
-            outcome = self._update(self.state.step, batches, self._look if number else self._hurry)
+            outcome = self._update(self.state.step, batches, self._look if number else self._inbox.hurry)
             if number == 0:
                 self.stage.settle()
             self._account(outcome)
@@ -279,8 +279,3 @@ class Loop:
         for command in self._inbox.take():
             self._emit(ControlAcknowledged(id=command.id, command=command.name, step=self.state.step))
             yield command
-
-    def _hurry(self) -> None:
-        """Before a micro-batch of a round's first step: the round can still be given up."""
-        self._inbox.hurry()
-        self._look()
