@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from engine.memory.activations import Compute
 from engine.memory.estimate import Rollout, Side, Step
 from engine.model.config import ModelConfig
+from engine.randomness import derive_seed
 from engine.settings.data import DocumentSettings
 from engine.settings.distill import DistillSettings
 from engine.settings.lora import LoraSettings
@@ -142,12 +143,13 @@ def _pool(settings: Settings) -> int | None:
 
 
 def _used(settings: Settings, rows: Rows | None) -> Rows | None:
-    """The rows that are learnt from; where only some are, the longest."""
+    """The rows that are learnt from; SPO draws its prompts by the seed."""
     pool = _pool(settings)
-    if rows is None or pool is None or pool >= len(rows.lengths):
+    if rows is None or pool is None:
         return rows
-    longest = rows.longest_first[:pool]
-    return Rows(rows.lengths[longest], rows.trained[longest])
+    dice = np.random.Generator(np.random.Philox(key=derive_seed(settings.training.seed, "pool")))
+    drawn = np.sort(dice.permutation(len(rows.lengths))[:pool])
+    return Rows(rows.lengths[drawn], rows.trained[drawn])
 
 
 def _accumulates(settings: Settings, rows: Rows | None) -> bool:
@@ -213,6 +215,8 @@ def _micro_batches(settings: Settings, rows: Rows | None, exact: bool) -> list[t
         lengths, trained = np.minimum(rows.lengths, longest), np.minimum(rows.trained, longest)
         if packing and not exact:
             return [_full(rows, lengths, trained, training.batch_size * longest)]
+        if settings.values().get("prioritised"):  # any prompts of the pool may stand together
+            exact = False
         chosen = _ordered(lengths, settings, packing, pairs) if exact else _longest(rows, settings, pairs)
         found = [(tuple(lengths[each].tolist()), int(trained[each].sum())) for each in chosen]
     if not policy:

@@ -102,7 +102,8 @@ def test_the_closed_form_is_what_is_measured(world: World, stage: str, settings:
     assert measured is not None
     draft = drafted(run, made)
     found, phase = peak_of(draft.settings, draft.facts)
-    assert phase == "update"
+    foreseen = steps_of(draft.settings, replace(draft.facts, measured=()))
+    assert phase == "update" and tuple((step.lengths, step.trained) for step in foreseen) == draft.facts.measured
     assert found.total == pytest.approx(measured.peak_bytes, rel=0.03)
     parts = found.weights + found.critic, found.reference + found.teacher
     assert parts == pytest.approx((measured.weights, measured.companions), rel=0.001)
