@@ -1,4 +1,4 @@
-"""engine bench train, generate, tui, ladder."""
+"""engine bench train, generate, memory, tui, ladder."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from engine.cli.ladder import ladder
-from engine.cli.show import number, print_json, print_table
+from engine.cli.show import number, print_json, print_table, say
 from engine.errors import UserError
 from engine.settings.profile import load_profile, parse_assignments, resolve
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def bench() -> None:
-    """Measure on this machine: speed, as ratios within one run, and what every stage learns."""
+    """Measure on this machine: speed, as ratios within one run, how true plans are, and what every stage learns."""
 
 
 bench.add_command(ladder)
@@ -122,6 +122,23 @@ def generate_(
         dtypes=dtypes, device=pick_device("auto"),
     )  # fmt: skip
     _show(found, as_json)
+
+
+@bench.command()
+@click.option("--stages", default="", help="Only these, as in sft,dpo.")
+@_JSON
+def memory(stages: str, as_json: bool) -> None:
+    """Compare planned with measured memory: every stage in five shapes, in short runs; a few minutes.
+
+    Each has a process and a home of its own; nothing of it is kept. What is printed is Markdown.
+    """
+    from engine.session.bench_memory import bench_memory, tables
+
+    cases = bench_memory([name.strip() for name in stages.split(",") if name.strip()], say)
+    if as_json:
+        print_json({"cases": [case.to_json() for case in cases]})
+    else:
+        click.echo(tables(cases))
 
 
 @bench.command()

@@ -17,10 +17,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import engine
-from engine.errors import EngineError
+from engine.errors import EngineError, UserError
 from engine.memory.history import RECORD, Record
 from engine.session.request import TrainRequest
 from engine.settings.registry import find_stage
+from engine.settings.suggest import nearest
 from engine.settings.values import value_text
 
 _TOGETHER = 2
@@ -125,8 +126,14 @@ def bench_memory(stages: Sequence[str], tell: Callable[[str], None]) -> list[Cas
         tell: Told each run that is done.
 
     Raises:
+        UserError: There is no such stage, or it trains no model.
         EngineError: A run failed.
     """
+    known = [stage for stage, _ in VARIANTS.values()]
+    if unknown := [name for name in stages if name not in known]:
+        raise UserError(
+            f"there is no plan for a stage {unknown[0]!r}", where="--stages", hint=nearest(unknown[0], known)
+        )
     chosen = [name for name, (stage, _) in VARIANTS.items() if not stages or stage in stages]
     with TemporaryDirectory() as folder, ThreadPoolExecutor(_TOGETHER) as pool:
         worlds = {name: _World(Path(folder) / name, shape) for name, shape in SHAPES.items()}
@@ -279,8 +286,8 @@ def _summed(name: str, cases: Sequence[Case]) -> tuple[str, ...]:
 
 def _worst(errors: Sequence[float | None]) -> Iterator[str]:
     known = [abs(error) for error in errors if error is not None]
-    yield _percent(max(known, key=abs), signed=False) if known else "–"
-    yield _percent(fmean(known), signed=False) if known else "–"
+    yield _percent(max(known, default=None), signed=False)
+    yield _percent(fmean(known) if known else None, signed=False)
 
 
 def _row(case: Case) -> tuple[str, ...]:

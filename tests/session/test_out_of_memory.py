@@ -29,10 +29,13 @@ ROWS = {"batch_size": 36, "max_seq_len": 160, "max_steps": 1, "val_fraction": 0.
 ANSWERS = {**ROWS, "max_seq_len": 32, "max_new_tokens": 80, "accumulation_steps": 1, "rollout_batch_size": 8}
 STAGES: dict[str, dict[str, Any]] = {
     "pretrain": ROWS | WIDE | {"max_steps": 2},
+    "lora": ROWS,
     "distill": ROWS,
     "dpo": ROWS,
+    "reward": ROWS,
     "ppo": ANSWERS | {"ppo_epochs": 1, "mini_batches": 1, "batch_size": 20},
     "grpo": ANSWERS | {"updates_per_rollout": 1, "num_generations": 4, "batch_size": 10},
+    "spo": ANSWERS | {"updates_per_rollout": 1, "pool_size": 20, "batch_size": 20, "max_new_tokens": 140},
 }
 
 
