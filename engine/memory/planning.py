@@ -103,13 +103,13 @@ def make_plan(
     if not suggestions:
         return plan
     unmeasured = replace(facts, measured=())
+    there = _LARGEST_BATCH if facts.rows is None else len(facts.rows.lengths)
+    most = max(settings.training.batch_size, min(_LARGEST_BATCH, there))  # more rows than there are mean nothing
     largest = replace(facts, measured=tuple((step.lengths, step.trained) for step in steps))
     return replace(
         plan,
         suggestions=suggest(settings, largest, plan, margin),
-        max_batch_size=_largest(
-            lambda size: fits(settings.replace({"batch_size": size}, ""), unmeasured), _LARGEST_BATCH
-        ),
+        max_batch_size=_largest(lambda size: fits(settings.replace({"batch_size": size}, ""), unmeasured), most),
         longest_seq_len=_largest(
             lambda length: fits(
                 settings.replace({"max_seq_len": max(_SHORTEST, length)}, ""), replace(unmeasured, rows=None)

@@ -68,8 +68,10 @@ def test_nothing_fits() -> None:
     assert not plan.fits and plan.headroom_bytes < 0 and (plan.max_batch_size, plan.longest_seq_len) == (0, 0)
 
 
-def test_no_longer_than_the_model_reads() -> None:
-    assert plan_of(settings_of("sft", **SFT), 100_000).longest_seq_len == 1024
+def test_no_more_than_there_is() -> None:
+    """Rows no longer than the model reads, and no more of them than the data have."""
+    plan = plan_of(settings_of("sft", **SFT), 100_000, MIXED)
+    assert (plan.longest_seq_len, plan.max_batch_size) == (1024, 200)
 
 
 def test_what_was_measured_counts() -> None:
