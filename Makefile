@@ -13,9 +13,10 @@ PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c con
 run: .venv/installed
 	@if [ -t 0 ] && [ -t 1 ]; then .venv/bin/minimind-tui --starter; else .venv/bin/engine starter; fi
 
-# The app's tests watch real clocks; one that fails on a busy machine is tried again, and the summary counts it.
+# Some tests watch real clocks, processes and the edge of memory; one that fails on a busy machine is tried again, and
+# the summary counts it.
 test: .venv/installed-test check
-	.venv/bin/python -m pytest -q -n 2 --dist loadfile --ignore tests/tui
+	.venv/bin/python -m pytest -q -n 2 --dist loadfile --reruns 2 --ignore tests/tui
 	.venv/bin/python -m pytest -q -n 4 --reruns 2 tests/tui
 
 check: .venv/installed-test
