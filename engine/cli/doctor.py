@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from engine.cli.show import number, print_json, print_table, print_text, say, size
+from engine.cli.show import number, print_json, print_table, print_text, say
+from engine.figures import size
 
 
 @click.command()

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.cli.show import print_json, print_text, size
+from engine.cli.show import print_json, print_text
 from engine.errors import UserError
+from engine.figures import size
 from engine.memory.plan import MemoryPlan
 from engine.runs.events import Event
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
-from engine.cli.show import number, print_json, print_table, say, size
+from engine.cli.show import number, print_json, print_table, say
 from engine.errors import EngineError, UserError
+from engine.figures import size
 from engine.runs.control import COMMANDS, send
 from engine.runs.delete import delete_run, disk_use
 from engine.runs.folder import RunFolder, find_run, list_runs

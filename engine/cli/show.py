@@ -51,14 +51,3 @@ def number(value: Any, digits: int = 4) -> str:
     if value is None:
         return "–"
     return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}g}" if abs(value) < 1e5 else f"{value:,.0f}"
-
-
-def size(value: float | None) -> str:
-    """Bytes for people."""
-    if value is None:
-        return "–"
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}"
-        value /= 1024
-    return f"{value:.2f} GiB"

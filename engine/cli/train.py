@@ -14,8 +14,9 @@ import click
 from tqdm import tqdm
 
 from engine.clean import clean
-from engine.cli.show import number, print_json, print_text, say, shorten, size
+from engine.cli.show import number, print_json, print_text, say, shorten
 from engine.errors import DoesNotFit, Interrupted, OutOfMemory
+from engine.figures import size
 from engine.runs.events import (
     Adjusted,
     Audited,

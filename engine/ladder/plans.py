@@ -14,13 +14,13 @@ from engine.rewards.reward_set import RewardSet
 from engine.runs.folder import find_run
 from engine.runs.history import metrics_of
 from engine.session import TrainRequest, check_request
-from engine.session.encoding import encode_settings
+from engine.session.encoding import cache_request
 from engine.settings.data import DocumentSettings
 from engine.settings.profile import Settings
 from engine.settings.rewards import RewardSettings
 from engine.settings.rollout import RolloutSettings
 from engine.text.batching import Sampler, split_rows
-from engine.text.cache import CacheRequest, load_samples
+from engine.text.cache import load_samples
 from engine.text.records import open_records
 from engine.text.tokenizer import Tokenizer
 
@@ -85,10 +85,7 @@ def steps_to_read(request: TrainRequest, tokens: float) -> int:
     """How many steps a run would take to read so many tokens."""
     settings = check_request(request)
     data, training = settings.part(DocumentSettings), settings.training
-    tokenizer, wanted = Path(data.tokenizer), (data.mapping, data.max_rows, settings.stage.reads)
-    store = load_samples(
-        CacheRequest(Path(data.data), tokenizer, encode_settings(settings), *wanted), Tokenizer.load(tokenizer)
-    )
+    store = load_samples(cache_request(settings), Tokenizer.load(Path(data.tokenizer)))
     sampler = Sampler(
         store,
         split_rows(store.columns["keys"], data.val_fraction)[0],

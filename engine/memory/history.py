@@ -31,7 +31,6 @@ class Record:
         device: `cpu`, `cuda` or `mps`.
         parameters: Of what it trains, frozen parts included.
         predicted_bytes: The allocated peak in closed form.
-        traced_bytes: The same as traced; None where nothing was.
         measured_bytes: The allocated peak of the largest micro-batch, measured before the first step; None where it
             could not be measured.
         phase: Where the planned peak lies; only an `update` is measured.
@@ -49,7 +48,6 @@ class Record:
     device: str
     parameters: int
     predicted_bytes: int
-    traced_bytes: int | None
     measured_bytes: int | None
     phase: str
     allocator: str

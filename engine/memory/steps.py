@@ -10,19 +10,16 @@ from numpy.typing import NDArray
 from engine.memory.activations import Compute
 from engine.memory.estimate import Rollout, Side, Step
 from engine.model.config import ModelConfig
-from engine.randomness import derive_seed
 from engine.settings.data import DocumentSettings
 from engine.settings.distill import DistillSettings
 from engine.settings.lora import LoraSettings
 from engine.settings.profile import Settings
 from engine.settings.rewards import RewardSettings
 from engine.settings.rollout import GrpoSettings, KlSettings, RolloutSettings
-from engine.settings.spo import SpoSettings
-from engine.text.batching import RowOrder
+from engine.settings.spo import SpoSettings, prompts_used
+from engine.text.batching import RowOrder, draw_pool
 
 _HALF = ("bfloat16", "float16")
-_VISITS = 4
-"""How often SPO comes to a prompt at least, as in `engine.stages.spo`."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +135,7 @@ def _pool(settings: Settings) -> int | None:
     if settings.stage.name != "spo":
         return None
     together = settings.training.batch_size * settings.training.accumulation_steps
-    visited = _rounds(settings) * together // _VISITS
-    return settings.part(SpoSettings).pool_size or (max(together, visited) if visited else None)
+    return prompts_used(settings.part(SpoSettings), together, _rounds(settings))
 
 
 def _used(settings: Settings, rows: Rows | None) -> Rows | None:
@@ -147,8 +143,7 @@ def _used(settings: Settings, rows: Rows | None) -> Rows | None:
     pool = _pool(settings)
     if rows is None or pool is None:
         return rows
-    dice = np.random.Generator(np.random.Philox(key=derive_seed(settings.training.seed, "pool")))
-    drawn = np.sort(dice.permutation(len(rows.lengths))[:pool])
+    drawn = draw_pool(np.arange(len(rows.lengths)), pool, settings.training.seed)
     return Rows(rows.lengths[drawn], rows.trained[drawn])
 
 

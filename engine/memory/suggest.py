@@ -24,8 +24,6 @@ _SHORTEST, _SMALLEST_CHUNK = 16, 64
 _KEEPS_LEARNING = {"batch_size", "accumulation_steps", "gradient_checkpointing", "loss_chunk_size", "dtype",
                    "rollout_batch_size", "reference_log_probs", "teacher_dtype"}  # fmt: skip
 """Changes after which a run learns from the same rows in the same order as before."""
-
-
 _CHANGES_ROWS = {"max_seq_len", "batch_size", "accumulation_steps", "num_generations", "max_new_tokens"}
 """Changes after which the largest micro-batch is another one."""
 
@@ -212,8 +210,3 @@ def _batches(batch_size: int, accumulation_steps: int) -> Iterator[dict[str, Any
     for size in range(batch_size - 1, 0, -1):
         if whole % size == 0:
             yield {"batch_size": size, "accumulation_steps": whole // size}
-
-
-def with_suggestion(settings: Settings, suggestion: Suggestion) -> Settings:
-    """The settings with a change applied; its origin says why."""
-    return settings.replace(suggestion.changes, ORIGIN)

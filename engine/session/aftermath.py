@@ -9,15 +9,13 @@ from engine.memory.history import RECORD
 from engine.memory.kills import BY_KERNEL, LIKELY_BY_KERNEL, Kills, killed, oom_kills
 from engine.memory.limits import Target, device_limit
 from engine.memory.plan import MemoryPlan
+from engine.memory.planning import limit_found
 from engine.runs.events import Finished, RanOutOfMemory, Step
 from engine.runs.folder import RunFolder
 from engine.runs.history import EventWriter
 from engine.session.adjust import offer
 from engine.session.planning import draft_settings, plan_draft
 from engine.settings.profile import Settings
-
-_CLOSER = 0.9
-"""What was killed took more than was thought: the limit is taken to lie this far below the plan."""
 
 
 def explain_kill(run: RunFolder, returncode: int | None = None) -> RanOutOfMemory | None:
@@ -32,7 +30,7 @@ def explain_kill(run: RunFolder, returncode: int | None = None) -> RanOutOfMemor
     """
     try:
         record = json.loads((run.path / RECORD).read_text(encoding="utf-8"))
-        before = Kills.from_json(record["kills"])
+        before, high_bytes = Kills.from_json(record["kills"]), int(record["high_bytes"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if run.state() != "interrupted":
@@ -42,7 +40,7 @@ def explain_kill(run: RunFolder, returncode: int | None = None) -> RanOutOfMemor
         return None
     step = next((event.step for event in reversed(run.history()) if isinstance(event, Step)), 0)
     device = str(record.get("device", "cpu"))
-    plan = _plan(run, device, int(record.get("high_bytes", 0)))
+    plan = _plan(run, device, high_bytes)
     event = RanOutOfMemory(
         step=step, phase="unknown", what=said, device=device, wanted_bytes=None,
         limit_bytes=plan.get("limit_bytes", 0), plan=plan,
@@ -65,8 +63,7 @@ def _plan(run: RunFolder, device: str, high_bytes: int) -> dict[str, Any]:
     try:
         settings = Settings.from_json(run.read_json(run.resolved))
         draft = draft_settings(settings, Target(device, device, None), [])
-        limit = min(device_limit(draft.target), int(_CLOSER * high_bytes) or device_limit(draft.target))
-        target = replace(draft.target, limit_bytes=limit)
+        target = replace(draft.target, limit_bytes=limit_found(device_limit(draft.target), high_bytes))
         plan: MemoryPlan = plan_draft(replace(draft, target=target))
     except EngineError:
         return {}

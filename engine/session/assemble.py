@@ -14,12 +14,12 @@ from engine.model.lora import LoraConfig, attach, merge
 from engine.model.transformer import Transformer
 from engine.randomness import derive_seed
 from engine.runs.folder import RunFolder
-from engine.session.encoding import encode_settings
+from engine.session.encoding import cache_request
 from engine.session.shape import model_config, stretched
 from engine.settings.lora import LoraSettings
 from engine.settings.profile import Settings
 from engine.settings.registry import StageInfo
-from engine.text.cache import CacheRequest, load_samples
+from engine.text.cache import load_samples
 from engine.text.store import SampleStore
 from engine.text.tokenizer import Tokenizer
 
@@ -84,16 +84,7 @@ def load_data(
     run: RunFolder, settings: Settings, tokenizer: Tokenizer, progress: Callable[[float], None]
 ) -> SampleStore:
     """The run's samples, from the cache or encoded now."""
-    data = settings.data
-    request = CacheRequest(
-        data=Path(data.data),
-        tokenizer=run.tokenizer,
-        settings=encode_settings(settings),
-        mapping=data.mapping,
-        max_rows=data.max_rows,
-        shapes=settings.stage.reads,
-    )
-    return load_samples(request, tokenizer, progress)
+    return load_samples(cache_request(settings, run.tokenizer), tokenizer, progress)
 
 
 def implementation(stage: StageInfo) -> Callable[..., Any]:

@@ -126,6 +126,8 @@ def carry_out(
 
                 summary = _train_model(run, settings, emit, inbox, announce, resume=resume, force=force)
         finally:
+            if emit.memory:
+                emit.memory.end()
             emit.close()
     if is_whole(run):
         forget_replaced(run)

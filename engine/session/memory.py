@@ -1,31 +1,29 @@
 """A run's memory: planned before it, measured in its first seconds, watched during it, explained when it runs out."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-from weakref import WeakSet
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from engine.allocator import set_tight, trim
-from engine.clean import clean
 from engine.errors import DoesNotFit, OutOfMemory
-from engine.exhaustion import Exhausted, exhausted
+from engine.exhaustion import Exhausted
+from engine.figures import size
 from engine.memory.allocated import rehearsed_peak
 from engine.memory.history import Record, write_record
 from engine.memory.kills import oom_kills
 from engine.memory.limits import Target, device_limit, process_limits
 from engine.memory.plan import Breakdown, MemoryPlan
-from engine.memory.planning import make_plan
-from engine.memory.suggest import resumes
+from engine.memory.planning import limit_found, make_plan
 from engine.model.config import num_parameters
 from engine.runs.events import MemoryPlanned, RanOutOfMemory
 from engine.runs.folder import RunFolder
 from engine.session.adjust import offer
 from engine.session.planning import Draft, draft_settings, rows_of, time_of
+from engine.session.shortage import remedies
 from engine.settings.profile import Settings
 from engine.stages.answers import PolicyBatch
 from engine.text.batching import Batch
@@ -36,11 +34,9 @@ from engine.training.stage import Stage
 
 _MARGIN = 192 << 20
 """A run ends itself when the system has no more than this left for it: what follows would be a kill."""
-_NOTHING = 32 << 20
-"""With less than this left an error of a library is taken for want of memory."""
 _LOOK_SECONDS = 0.2
-_together: "WeakSet[RunMemory]" = WeakSet()
-"""The runs of this process, whose memory cannot be told apart."""
+_together: "set[RunMemory]" = set()
+"""The runs of this process that go on, whose memory cannot be told apart."""
 _UNCATCHABLE = ("available memory", "cgroup limit")
 """Limits at which the kernel ends a process instead of refusing memory."""
 
@@ -82,20 +78,26 @@ class RunMemory:
         if resume:
             offer(self._run, plan["suggestions"])
         raise DoesNotFit(
-            f"the run is not expected to fit: up to {_size(self.plan.high_bytes)} of {_size(self._limit)}",
+            f"the run is not expected to fit: up to {size(self.plan.high_bytes)} of {size(self._limit)}",
             where=f"run {self._run.name}",
-            hint=advice(plan, self._run if resume else None, otherwise="--force starts it all the same"),
+            hint=remedies(plan, self._run if resume else None, otherwise="--force starts it all the same"),
             plan=plan,
             run=self._run.name if resume else "",
         )
 
     def begin(self) -> None:
         """The run goes on: its record is begun, with the kernel's counts, should that end the process."""
-        _together.add(self)
-        self._alone = len(_together) == 1 and self._device.reset_peak()
-        if len(_together) == 1:  # it holds for the whole process
+        for other in _together:
+            other._alone = False
+        self._alone = not _together and self._device.reset_peak()
+        if not _together:  # it holds for the whole process
             set_tight(self.plan.allocator == "tight")
+        _together.add(self)
         self._write(None, None)
+
+    def end(self) -> None:
+        """The run goes on no longer."""
+        _together.discard(self)
 
     def rehearse(self, stage: Stage, precision: Precision) -> MemoryPlanned:
         """Makes the largest step once without an update, and measures it; the record is written.
@@ -103,7 +105,7 @@ class RunMemory:
         Returns:
             What the run says of it.
         """
-        shapes = tuple(_shape(batch) for batch in stage.largest())
+        shapes = tuple(shape_of(batch) for batch in stage.largest())
         self._draft = replace(self._draft, facts=replace(self._draft.facts, measured=shapes))
         self.plan = self._plan(self._draft)
         moments = _moments(stage)  # the optimizer makes them at its first step only
@@ -119,11 +121,11 @@ class RunMemory:
     def finish(self, tokens_per_second: float | None) -> dict[str, Any]:
         """Completes the record; gives what the summary says of memory."""
         peak = self._device.peak_memory()
-        self._write(peak if self._alone and len(_together) == 1 else None, tokens_per_second)
+        self._write(peak if self._alone else None, tokens_per_second)
         return {"peak_bytes": max(self._measured or 0, self.plan.peak_bytes), "resident_bytes": peak}
 
     def look(self) -> None:
-        """Called before each micro-batch: a run ends in order before the system would end it.
+        """Called wherever the run can be told to stop: it ends in order before the system would end it.
 
         Raises:
             OutOfMemory: Next to nothing is left.
@@ -137,22 +139,22 @@ class RunMemory:
             trim()
             limits = process_limits()
         if limits.source in _UNCATCHABLE and limits.left < _MARGIN:
-            raise OutOfMemory(f"{limits.source}: {_size(limits.left)} are left; the run ends before the system ends it")
+            raise OutOfMemory(f"{limits.source}: {size(limits.left)} are left; the run ends before the system ends it")
 
     def explain(self, found: Exhausted, phase: str, step: int) -> RanOutOfMemory:
         """What happened, with the changes that fit.
 
         What did not fit in spite of the plan is more than was thought: the limit is taken to lie below it.
         """
-        limit = min(self._limit, int(0.9 * self.plan.high_bytes)) if self.plan.fits else self._limit
-        self._limit = limit
+        if self.plan.fits:
+            self._limit = limit_found(self._limit, self.plan.high_bytes)
         answers = self._settings.stage.train_on == "prompt" and phase in ("rollout", "evaluation")
         facts = replace(self._draft.facts, only="rollout" if answers else "")
         self.plan = self._plan(replace(self._draft, facts=facts), suggestions=True)
         offer(self._run, self.plan.to_json()["suggestions"])
         return RanOutOfMemory(
             step=step, phase=phase, what=found.text, device=found.device, wanted_bytes=found.wanted_bytes,
-            limit_bytes=limit, plan=self.plan.to_json(),
+            limit_bytes=self._limit, plan=self.plan.to_json(),
         )  # fmt: skip
 
     def _plan(
@@ -171,7 +173,6 @@ class RunMemory:
             device=self._device.kind,
             parameters=self._parameters,
             predicted_bytes=self._formula,
-            traced_bytes=None,
             measured_bytes=self._measured,
             phase=self._phase,
             allocator=self.plan.allocator,
@@ -186,64 +187,6 @@ class RunMemory:
         write_record(self._run.path, record)
 
 
-def explain(memory: RunMemory | None, found: Exhausted, phase: str, step: int) -> RanOutOfMemory:
-    """What happened; without suggestions where it was too early to know the run's memory."""
-    if memory is not None:
-        return memory.explain(found, phase, step)
-    return RanOutOfMemory(
-        step=step, phase=phase, what=found.text, device=found.device, wanted_bytes=found.wanted_bytes,
-        limit_bytes=process_limits().limit, plan={},
-    )  # fmt: skip
-
-
-def out_of_memory(run: RunFolder, event: RanOutOfMemory) -> OutOfMemory:
-    """The error that a run ends with."""
-    wanted = f" (it asked for {_size(event.wanted_bytes)})" if event.wanted_bytes else ""
-    return OutOfMemory(
-        f"out of memory in {event.phase}, step {event.step}: {event.what}{wanted}",
-        where=f"run {run.name}",
-        hint=advice(event.plan, run, otherwise=""),
-        plan=event.plan,
-        run=run.name,
-    )
-
-
-def exhaustion(error: BaseException) -> Exhausted | None:
-    """What ran out, also where a run ended itself before it did."""
-    if isinstance(error, DoesNotFit):
-        return None
-    if isinstance(error, OutOfMemory):
-        return Exhausted("cpu", None, error.what)
-    found = exhausted(error)
-    if found is None and isinstance(error, SystemError | RuntimeError) and process_limits().left < _NOTHING:
-        # libraries that are refused memory say all kinds of things
-        return Exhausted("cpu", None, clean(str(error).splitlines()[0] if str(error) else "", newlines=False))
-    return found
-
-
-def advice(plan: Mapping[str, Any], run: RunFolder | None, *, otherwise: str) -> str:
-    """The suggestions for people, by the numbers that `--apply` takes, and which of them to take.
-
-    Args:
-        plan: Has them.
-        run: Can go on with one; None where there is no run yet.
-        otherwise: What else can be done.
-    """
-    begun, lines, first = run is not None and bool(run.checkpoint_steps()), [], 0
-    for number, each in enumerate(plan.get("suggestions", []), start=1):
-        goes_on = not begun or resumes(each["changes"])
-        first = first or (number if each["fits"] and goes_on else 0)
-        said = "" if each["fits"] else "not enough; "
-        said += "" if goes_on else "in a new run; "
-        title = each["title"] if run else "--set " + each["title"].replace(" ", " --set ")
-        lines.append(f"{number}. {title}: {_size(each['peak_bytes'])} at the peak ({said}{each['cost']})")
-    if run and first:
-        lines.append(f"engine resume {run.name} --apply {first} goes on with it")
-    elif lines and not first:
-        lines.append("none of these is enough, or only in a new run: a smaller model, or a larger machine")
-    return "\n    ".join([*lines, *([otherwise] if otherwise else [])])
-
-
 def _moments(stage: Stage) -> list[Tensor]:
     """What AdamW will keep of all trained parameters, written to, so that it is really there."""
     trained = {
@@ -252,11 +195,7 @@ def _moments(stage: Stage) -> list[Tensor]:
     return [torch.empty(2, parameter.numel(), device=parameter.device).fill_(0) for parameter in trained]
 
 
-def _shape(batch: Any) -> tuple[tuple[int, ...], int]:
+def shape_of(batch: Any) -> tuple[tuple[int, ...], int]:
     """Tokens of each document and number of targets."""
     flat: Batch = batch.batch if isinstance(batch, PolicyBatch) else batch
     return tuple(np.diff(flat.cu_seqlens).tolist()), int(np.count_nonzero(flat.loss_weights))
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**30:.2f} GiB" if count >= 1 << 30 else f"{count / 2**20:.0f} MiB"

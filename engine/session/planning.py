@@ -20,12 +20,12 @@ from engine.model.hf_config import read_config
 from engine.process import LARGE_FOR_CPU, computes_bfloat16
 from engine.references import checkpoint_folder, data_file, tokenizer_folder
 from engine.session.companions import REFERENCES, companions
-from engine.session.encoding import encode_settings
+from engine.session.encoding import cache_request
 from engine.session.request import TrainRequest, requested
 from engine.session.shape import model_config, shape_settings
 from engine.settings.profile import Profile, Settings, load_profile, parse_assignments, resolve
 from engine.text.batching import split_rows
-from engine.text.cache import CacheRequest, cached_samples
+from engine.text.cache import cached_samples
 from engine.text.store import SampleStore
 from engine.text.tokenizer import Tokenizer
 
@@ -249,11 +249,7 @@ def _rows(settings: Settings) -> Rows | None:
     data = settings.data
     if not data.data or not data.tokenizer:
         return None
-    request = CacheRequest(
-        Path(data.data), Path(data.tokenizer), encode_settings(settings), data.mapping, data.max_rows,
-        settings.stage.reads,
-    )  # fmt: skip
-    store = cached_samples(request, Tokenizer.load(Path(data.tokenizer)))
+    store = cached_samples(cache_request(settings), Tokenizer.load(Path(data.tokenizer)))
     return rows_of(store, settings) if store is not None else None
 
 

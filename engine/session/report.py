@@ -11,7 +11,8 @@ from engine.exhaustion import Exhausted, release
 from engine.runs.events import Event, Finished, Progress, Resumed, Sampled, Warned
 from engine.runs.folder import RunFolder
 from engine.runs.history import EventWriter
-from engine.session.memory import RunMemory, exhaustion, explain, out_of_memory
+from engine.session.memory import RunMemory
+from engine.session.shortage import exhaustion, out_of_memory, unplanned
 
 Listener = Callable[[Event], None]
 
@@ -97,7 +98,8 @@ class Reporter:
         with suppress(MemoryError):
             self._log.exception("out of memory")
         release(error)
-        event = explain(self.memory, found, phase, self._step)
+        memory, step = self.memory, self._step
+        event = memory.explain(found, phase, step) if memory else unplanned(found, phase, step)
         with suppress(OSError):
             self(event)
         return out_of_memory(self._run, event)

@@ -29,7 +29,7 @@ from engine.runs.control import Inbox
 from engine.runs.folder import RunFolder
 from engine.session.assemble import implementation
 from engine.session.companions import companions
-from engine.session.encoding import encode_settings
+from engine.session.encoding import cache_request, encode_settings
 from engine.session.shape import model_config, stretched
 from engine.settings.lora import LoraSettings
 from engine.settings.places import runs_folder
@@ -38,7 +38,7 @@ from engine.settings.rewards import RewardSettings
 from engine.stages.base import M, ModelStage
 from engine.stages.context import StageContext
 from engine.stages.precomputed import Ask, Columns, Precomputed
-from engine.text.cache import CacheRequest, cached_samples
+from engine.text.cache import cached_samples
 from engine.text.encode import Encoder
 from engine.text.store import SampleStore
 from engine.text.tokenizer import Tokenizer
@@ -157,13 +157,8 @@ class FullRows(SampleStore):
 
 def _cached(settings: Settings, tokenizer: Tokenizer) -> SampleStore | None:
     """The run's samples where its data have been encoded before."""
-    data = settings.data
-    request = CacheRequest(
-        Path(data.data), Path(data.tokenizer), encode_settings(settings), data.mapping, data.max_rows,
-        settings.stage.reads,
-    )  # fmt: skip
     try:
-        return cached_samples(request, tokenizer)
+        return cached_samples(cache_request(settings), tokenizer)
     except EngineError:  # no such file
         return None
 

@@ -7,6 +7,9 @@ from pydantic import model_validator
 from engine.settings.fields import setting
 from engine.settings.rollout import RatioSettings
 
+VISITS = 4
+"""How often a prompt is to be visited at least, so that its tracker means something."""
+
 
 class SpoSettings(RatioSettings):
     """Single-stream policy optimization (arXiv 2509.13232)."""
@@ -73,3 +76,14 @@ class SpoSettings(RatioSettings):
         if self.rho_min > self.rho_max:
             raise ValueError(f"rho_min ({self.rho_min}) is above rho_max ({self.rho_max})")
         return self
+
+
+def prompts_used(own: SpoSettings, together: int, rounds: int) -> int | None:
+    """How many prompts a run keeps to; None: all that there are.
+
+    Args:
+        own: Asks for a number, or leaves it to the others.
+        together: Prompts a round.
+        rounds: Of the whole run; 0 where the data decide.
+    """
+    return own.pool_size or (max(together, rounds * together // VISITS) if rounds else None)

@@ -14,15 +14,13 @@ from engine.objectives.divergence import kl_estimate
 from engine.objectives.policy import GRPO_LOSSES
 from engine.objectives.sequences import means
 from engine.randomness import derive_seed
-from engine.settings.spo import SpoSettings
+from engine.settings.spo import VISITS, SpoSettings, prompts_used
 from engine.stages.answers import Answer, PolicyBatch, answered, policy_batch
 from engine.stages.context import StageContext
 from engine.stages.policy import PolicyStage
-from engine.text.batching import Indices
+from engine.text.batching import Indices, draw_pool
 from engine.training.distributed import sum_over_ranks
 
-_VISITS = 4
-"""How often a prompt is to be visited at least, so that its tracker means something."""
 _BEFORE = -1
 """The round of the answers that begin the trackers, in the rollouts' file."""
 _EVERYONE = -1
@@ -45,7 +43,7 @@ class Spo(PolicyStage):
         super().__init__(context, GRPO_LOSSES[self._own.loss_type], (self._own.clip_low, self._own.clip_high))
         self.sampler = self.make_sampler(self._pool())
         visits = self.rounds / self.sampler.steps_per_epoch
-        if visits < _VISITS:
+        if visits < VISITS:
             context.warn(
                 "prompts_seldom_visited",
                 f"each prompt is visited {visits:.1f} times: trackers learn little; lower pool_size or raise epochs",
@@ -58,12 +56,9 @@ class Spo(PolicyStage):
     def _pool(self) -> Indices:
         """The prompts that are used: those asked for, or as many as get enough visits."""
         training = self.settings.training
-        together = training.batch_size * training.accumulation_steps
         rounds = -(-training.max_steps // self.steps_per_round)
-        size = self._own.pool_size or (max(together, rounds * together // _VISITS) if rounds else len(self.train_rows))
-        dice = np.random.Generator(np.random.Philox(key=derive_seed(training.seed, "pool")))
-        pool: Indices = np.sort(dice.permutation(self.train_rows)[:size])
-        return pool
+        size = prompts_used(self._own, training.batch_size * training.accumulation_steps, rounds)
+        return draw_pool(self.train_rows, size, training.seed)
 
     def prompts_of(self, round: int) -> list[list[int]]:
         """The sampler's prompts, or undecided ones more often."""

@@ -101,6 +101,12 @@ def split_rows(keys: NDArray[np.float64], val_fraction: float) -> tuple[Indices,
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
+def draw_pool(samples: Indices, size: int | None, seed: int) -> Indices:
+    """As many of the samples as a run keeps to, in order; all where no number is given."""
+    dice = np.random.Generator(np.random.Philox(key=derive_seed(seed, "pool")))
+    return np.sort(dice.permutation(samples)[:size])
+
+
 def pack(lengths: NDArray[np.int64], order: Indices, capacity: int) -> list[Indices]:
     """Fills rows of `capacity` tokens with whole documents, best fit among the rows still open.
 

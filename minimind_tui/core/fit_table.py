@@ -1,13 +1,12 @@
 """Which batch sizes fit at which lengths. Torch-free and without Textual."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from engine.memory.limits import device_limit
-from engine.memory.planning import make_plan
+from engine.memory.planning import largest_that_fits, make_plan
 from engine.memory.steps import Facts, Rows
 from engine.session.planning import Draft as Drafted
 from engine.settings.profile import Settings
@@ -65,7 +64,7 @@ def fit_table(drafted: Drafted) -> FitTable:
         return plan.fits
 
     lengths = _around(length, _SHORTEST, max(length, settings.model.max_position_embeddings))
-    most = tuple(_largest(partial(fits, longest)) for longest in lengths)
+    most = tuple(largest_that_fits(partial(fits, longest), MOST) for longest in lengths)
     last = min(MOST, 2 * max(batch, *most))
     batches = {1 << power for power in range(last.bit_length()) if 1 << power <= last}
     return FitTable(tuple(sorted({*batches, batch})), lengths, most, batch, length, facts.rows is not None)
@@ -92,16 +91,3 @@ def _stretched(facts: Facts, now: int, length: int) -> Facts:
     full = facts.rows.lengths >= now
     rows = Rows(np.where(full, length, facts.rows.lengths), np.where(full, length, facts.rows.trained))
     return replace(facts, rows=rows)
-
-
-def _largest(fits: Callable[[int], bool]) -> int:
-    """The largest number up to `MOST` that fits, by bisection; 0 if 1 does not."""
-    low, high = 0, 1
-    while high < MOST and fits(high):
-        low, high = high, 2 * high
-    if high == MOST and fits(MOST):
-        return MOST
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low

@@ -22,7 +22,7 @@ from engine.model.grouping import EXPLICIT_LIMIT
 from engine.model.lora import LoraConfig, attach
 from engine.model.transformer import Transformer
 from engine.runs.folder import RunFolder
-from engine.session.memory import _shape
+from engine.session.memory import shape_of
 from engine.session.planning import Draft, draft_settings, rows_of
 from engine.settings.places import runs_folder
 from engine.settings.profile import Settings
@@ -90,7 +90,7 @@ def drafted(run: RunFolder, made: Assembled) -> Draft:
     """What is known of a run, the update's largest micro-batches among it."""
     settings = Settings.from_json(run.read_json(run.resolved))
     draft = draft_settings(settings, Target("cpu", "cpu", None), [], rows_of(made.stage.store, settings))
-    shapes = tuple(_shape(batch) for batch in made.stage.largest())
+    shapes = tuple(shape_of(batch) for batch in made.stage.largest())
     return replace(draft, facts=replace(draft.facts, measured=shapes, only="update"))
 
 

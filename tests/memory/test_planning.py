@@ -157,7 +157,7 @@ def test_answers_are_made_for_all_who_ask() -> None:
 def record(name: str, **values: Any) -> Record:
     """A finished run's: 400 MiB planned and measured, 300 of program; 1,000 resident."""
     given = Record(
-        run=name, stage="sft", device="cpu", parameters=1000, predicted_bytes=404 * MIB, traced_bytes=None,
+        run=name, stage="sft", device="cpu", parameters=1000, predicted_bytes=404 * MIB,
         measured_bytes=400 * MIB, phase="update", allocator="fast", low_bytes=700 * MIB, high_bytes=1200 * MIB,
         resident_bytes=1000 * MIB, program_bytes=300 * MIB, tokens_per_second=50.0, finished=True,
     )  # fmt: skip

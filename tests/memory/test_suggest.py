@@ -8,7 +8,7 @@ import pytest
 
 from engine.memory.plan import MemoryPlan, Suggestion
 from engine.memory.planning import make_plan
-from engine.memory.suggest import ORIGIN, keeps_learning, resumes, with_suggestion
+from engine.memory.suggest import ORIGIN, keeps_learning, resumes
 from tests.memory.planned import BARE, MIB, facts_of, plan_of, rows_of, settings_of
 
 LONG = rows_of([256] * 64)
@@ -33,7 +33,7 @@ def test_what_fits_stands_first_and_the_smallest_of_its_kind() -> None:
     assert batch.changes == {"batch_size": 8, "accumulation_steps": 2}
     assert batch.keeps_effective_batch and batch.truncated_rows == 0 and keeps_learning(batch)
     assert batch.saves_bytes == plan.peak_bytes - batch.peak_bytes
-    changed = plan_of(with_suggestion(settings, batch), 10_000, LONG)
+    changed = plan_of(settings.replace(batch.changes, ORIGIN), 10_000, LONG)
     assert changed.peak_bytes == pytest.approx(batch.peak_bytes, rel=0.01)
     assert plan_of(settings.replace({"batch_size": 16}, ""), batch.peak_bytes / MIB, LONG).fits is False
 
@@ -41,7 +41,7 @@ def test_what_fits_stands_first_and_the_smallest_of_its_kind() -> None:
 def test_a_suggestion_says_why_a_setting_is_what_it_is() -> None:
     settings = settings_of("sft", **SFT)
     plan = plan_of(settings, 20, LONG)
-    changed = with_suggestion(settings, by_name(plan)["batch_size"])
+    changed = settings.replace(by_name(plan)["batch_size"].changes, ORIGIN)
     assert changed.origins["batch_size"] == changed.origins["accumulation_steps"] == ORIGIN == "adjusted after OOM"
 
 

@@ -19,7 +19,7 @@ def case(variant: str, shape: str, *, traced: int | None = 100 * MIB, reason: st
         "low_bytes": 400 * MIB, "high_bytes": 600 * MIB, **values,
     }  # fmt: skip
     record = Record(
-        run="r", stage="sft", device="cpu", parameters=1, traced_bytes=None, allocator="fast", program_bytes=300 * MIB,
+        run="r", stage="sft", device="cpu", parameters=1, allocator="fast", program_bytes=300 * MIB,
         **given,
     )  # fmt: skip
     return Case(variant, shape, record, traced, reason)

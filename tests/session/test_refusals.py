@@ -31,7 +31,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def little(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with 400 MiB for a run; what is measured is this machine's."""
     few = Limits(total=1 << 30, resident=300 * MIB, available=400 * MIB, cgroup=None, address_space=None, data=None)
-    for module in ("engine.memory.limits", "engine.session.memory"):
+    for module in ("engine.memory.limits", "engine.session.memory", "engine.session.shortage"):
         monkeypatch.setattr(f"{module}.process_limits", lambda: few)
 
 
