@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 from engine.runs.events import (
@@ -76,11 +77,11 @@ def _suggestion(changes: dict[str, Any], peak: int, cost: str, cut: int = 0) -> 
     }  # fmt: skip
 
 
-SUGGESTIONS = (
+SUGGESTIONS = [
     _suggestion({"batch_size": 2, "accumulation_steps": 2}, 700, "slower: more, smaller passes for the same step"),
     _suggestion({"gradient_checkpointing": True}, 800, "a step takes about a third longer"),
     _suggestion({"max_seq_len": 16}, 650, "changes the task: longer rows are cut or split", 3),
-)
+]
 
 
 def plan_json(*, limit: int = 1 << 30, high: int = 1_600 << 20) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def plan_json(*, limit: int = 1 << 30, high: int = 1_600 << 20) -> dict[str, Any
     return {
         "device": "cpu", "limit_bytes": limit, "peak_bytes": 1 << 30, "low_bytes": 1_100 << 20, "high_bytes": high,
         "breakdown": {name: size << 20 for name, size in parts.items()}, "method": "measured", "phase": "update",
-        "suggestions": list(SUGGESTIONS),
+        "suggestions": deepcopy(SUGGESTIONS),  # tests change what they get
     }  # fmt: skip
 
 
