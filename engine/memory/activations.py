@@ -125,19 +125,34 @@ class Block:
     @property
     def forward(self) -> int:
         """What a pass without gradients works in at most."""
-        size = self.compute.size
-        written = max(self._scores(group, 1) for group in self.grouping.groups)
-        attended = self.grouping.slots * size * 2 * (self._query + self._key_value) + written
         weight = 2 * self.config.hidden_size * self._inner if self.compute.half else 0
+        moved = 0 if self.grouping.order is None else 8 * (self.tokens + self.grouping.slots)
         # the block's input and its normalised stream; in the feed-forward part the stream after attention too
-        return 2 * self.stream + max(attended, self.stream + self._at_work + weight)
+        return moved + 2 * self.stream + max(self._attending, self.stream + self._at_work + weight)
+
+    @property
+    def _attending(self) -> int:
+        """What attention works in without gradients: projections, before and after they are rotated, and its calls."""
+        size, grouping, query, key_value = self.compute.size, self.grouping, self._query, self._key_value
+        moved = grouping.order is not None
+        found = self.tokens * (2 * query + 3 * key_value) + (grouping.slots * (query + 2 * key_value) if moved else 0)
+        if self.compute.half:  # the stream, cosines and sines once more
+            found += self.tokens * (self.config.hidden_size + self.config.head_dim)
+        joined = (grouping.slots + self.tokens) * query if moved else 0
+        written = [
+            self._scores(group, 2) + size * group.slots * (query + 2 * key_value)
+            for group in grouping.groups
+            if self._scores(group, 1)
+        ]
+        return size * (found + grouping.slots * query) + max([size * joined, *written])
 
     @property
     def _at_work(self) -> int:
         """What the feed-forward part works in without gradients."""
         config, size, token = self.config, self.compute.size, self.config.hidden_size
         if not config.num_experts:
-            return self.tokens * 3 * size * config.intermediate_size
+            adapter = self.compute.adapts("up_proj")  # what it adds stands beside what it is added to, and their sum
+            return self.tokens * (4 if adapter else 3) * size * config.intermediate_size
         taken, inner = config.num_experts_per_tok, config.moe_intermediate_size
         shared = 3 * size * config.num_shared_experts * inner
         share = taken * (size * token + 3 * size * inner // config.num_experts)  # one expert after the other

@@ -1,7 +1,7 @@
 """A step's allocated peak in closed form, for every stage. Torch-free, far below a millisecond a step.
 
 A step has moments at which memory may peak: the loss, the beginning and the end of the backward pass, the optimizer's
-step, and in reinforcement learning the making of answers. Each is added up from its parts; the largest counts.
+step, the making of answers, and the look at held-out rows. Each is added up from its parts; the largest counts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,6 +15,8 @@ _FLOAT, _MOMENTS = 4, 8
 """Bytes of a float32, and of AdamW's two moments."""
 _DIVERGENCES = {"divergence": 7, "reverse_divergence": 8, "cached_divergence": 4}
 """How often a chunk's scores, or what is made of them, exist at the same time."""
+_DIVERGENCE_SEEN = 6
+"""The same, without gradients."""
 _NORM_BACKWARD = 6
 """Tensors as large as the stream that exist while a norm goes back."""
 _BATCH = 48
@@ -63,8 +65,9 @@ class Step:
         teacher: A frozen teacher, asked within the loss.
         critic: A model of its own that is trained beside the policy.
         judge: A reward model.
-        rollout: Answers made at a time, tokens a row, prompts a time; None in supervised stages.
-        only: `rollout` or `update`, where nothing else is asked about.
+        rollout: The most answers that are made at a time, in evaluations too; None in supervised stages.
+        look: What an evaluation of a supervised stage takes at a time; None without held-out rows.
+        only: `rollout`, `evaluation` or `update`, where nothing else is asked about, if the step has that.
     """
 
     model: Side
@@ -81,6 +84,7 @@ class Step:
     critic: Side | None = None
     judge: Side | None = None
     rollout: "Rollout | None" = None
+    look: "Look | None" = None
     only: str = ""
 
 
@@ -91,6 +95,15 @@ class Rollout:
     rows: int
     length: int
     prompts: tuple[int, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Look:
+    """Held-out documents that are looked at together, how many of their tokens have a target, and answers asked for."""
+
+    lengths: tuple[int, ...]
+    trained: int
+    answers: Rollout | None = None
 
 
 def adapter_parameters(config: ModelConfig, compute: Compute) -> int:
@@ -111,9 +124,11 @@ def adapter_parameters(config: ModelConfig, compute: Compute) -> int:
 
 
 def peak(step: Step) -> tuple[Breakdown, str]:
-    """What is allocated at the worst moment, and whether that is an `update` or a `rollout`."""
-    moments = [(moment, "update") for moment in _update(step)] + [(moment, "rollout") for moment in _rollout(step)]
-    return max((moment for moment in moments if step.only in ("", moment[1])), key=lambda entry: entry[0].total)
+    """What is allocated at the worst moment, and whether that is an `update`, a `rollout` or an `evaluation`."""
+    phases = {"update": _update(step), "rollout": _answering(step, step.rollout), "evaluation": _evaluation(step)}
+    moments = [(moment, phase) for phase, found in phases.items() for moment in found]
+    asked = [entry for entry in moments if step.only in ("", entry[1])]
+    return max(asked or moments, key=lambda entry: entry[0].total)
 
 
 def trained_parameters(side: Side, compute: Compute) -> int:
@@ -247,22 +262,51 @@ class _Loss:
             self.moments = [(head, after, max(2 * scores, slope + added))]
 
 
-def _rollout(step: Step) -> Iterator[Breakdown]:
+def _answering(step: Step, answers: Rollout | None) -> Iterator[Breakdown]:
     """While answers are made, see `engine.generation`: the prompts are read, tokens drawn, and rows that end let go."""
-    if step.rollout is None:
+    if answers is None:
         return
-    resting, config, compute = _resting(step), step.model.config, replace(step.compute, lora_rank=0)
-    rows, length, block = step.rollout.rows, step.rollout.length, Block(config, step.rollout.prompts, compute)
+    resting, config, compute = _resting(step), step.model.config, step.compute
+    rows, length, block = answers.rows, answers.length, Block(config, answers.prompts, compute)
     token = 2 * _FLOAT * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
     scores, table = _FLOAT * rows * config.vocab_size, 2 * config.vocab_size * config.hidden_size
     copies = block.weights_copied * config.num_hidden_layers + table if compute.half else 0
     resting = replace(resting, runtime=copies)
-    prompts = token * len(step.rollout.prompts) * length
+    prompts = token * len(answers.prompts) * length
     yield replace(resting, rollout_cache=prompts, activations=block.forward)
-    yield replace(resting, rollout_cache=token * rows * length, logits=6 * scores)  # two as float64
-    # the others' keys and values are made beside the old ones, from copies of what is there
-    kept = token * length * (rows + (rows - 1) + (rows + rows - 1) // 2)
+    full = replace(resting, rollout_cache=token * rows * length)
+    attention = 2 * _FLOAT * rows * config.num_attention_heads * length  # its weights, before and after the softmax
+    yield replace(full, activations=Block(config, (1,) * rows, compute).forward + attention, logits=scores)
+    yield replace(full, logits=6 * scores)  # two as float64
+    # a layer's keys, then its values, are made anew for the rows that go on, from a copy of theirs
+    kept = token * length * rows + token * length * (rows - 1) // config.num_hidden_layers
     yield replace(resting, rollout_cache=kept, logits=2 * scores)
+
+
+def _evaluation(step: Step) -> Iterator[Breakdown]:
+    """While held-out rows are looked at, without gradients: a block at a time, then the loss; or answers are made."""
+    look = step.look
+    if look is None:
+        return
+    config, compute = step.model.config, step.compute
+    block = Block(config, look.lengths, compute)
+    scores = 0 if step.objective == "scalar" else _FLOAT * min(step.chunk, look.trained) * config.vocab_size
+    resting = _resting(replace(step, lengths=look.lengths))
+    copies = block.weights_copied * config.num_hidden_layers if compute.half else 0
+    table = 2 * config.vocab_size * config.hidden_size if compute.half and scores else 0
+    gathered = _FLOAT * look.trained * config.hidden_size if scores else 0
+    resting = replace(resting, runtime=resting.runtime + copies)
+    yield replace(resting, activations=block.forward)
+    yield replace(
+        resting, activations=2 * block.stream + gathered, logits=2 * scores, runtime=resting.runtime + table,
+    )  # fmt: skip
+    if step.asks_within and step.reference:
+        yield replace(resting, activations=block.forward + block.stream + gathered)
+        yield replace(
+            resting, activations=2 * block.stream + 2 * gathered, logits=_DIVERGENCE_SEEN * scores,
+            runtime=resting.runtime + table,
+        )  # fmt: skip
+    yield from _answering(step, look.answers)
 
 
 def documents(count: int, length: int) -> tuple[int, ...]:

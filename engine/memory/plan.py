@@ -83,7 +83,7 @@ class MemoryPlan:
         breakdown: Of the peak.
         method: `formula`; `trace`, where the real step was traced with tensors that hold nothing; `measured`, where
             it was made.
-        phase: `update` or `rollout`: where the peak lies.
+        phase: `update`, `rollout` or `evaluation`: where the peak lies.
         allocator: `fast` or `tight`, see `engine.allocator`; a run is slower where only that fits.
         shape: What the peak is for: documents, tokens and the longest document of a micro-batch.
         suggestions: Changes that help, the smallest that fits first.

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.memory.activations import Compute
-from engine.memory.estimate import Rollout, Side, Step
+from engine.memory.estimate import Look, Rollout, Side, Step
 from engine.model.config import ModelConfig
 from engine.settings.data import DocumentSettings
 from engine.settings.distill import DistillSettings
 from engine.settings.lora import LoraSettings
 from engine.settings.profile import Settings
+from engine.settings.reason import QUESTIONS, most_tokens
 from engine.settings.rewards import RewardSettings
 from engine.settings.rollout import GrpoSettings, KlSettings, RolloutSettings
 from engine.settings.spo import SpoSettings, prompts_used
@@ -27,10 +28,16 @@ class Rows:
     """What is known of the rows of a run: of every training sample its tokens and how many have a target.
 
     Sides of pairs stand one after the other.
+
+    Attributes:
+        lengths: Tokens.
+        trained: Targets.
+        held_out: Of the rows that are held out, those first that are looked at where some are enough; None: like these.
     """
 
     lengths: NDArray[np.int64]
     trained: NDArray[np.int64]
+    held_out: "Rows | None" = None
 
     @cached_property
     def longest_first(self) -> NDArray[np.int64]:
@@ -53,7 +60,7 @@ class Facts:
         has_bfloat16: Whether bfloat16 is worth something there.
         others: The shapes of other models by what the run calls them: `teacher`, `critic`, `reward_model`.
         rows: Of the data; None where they have not been encoded yet.
-        only: `rollout`, where the making of answers alone is asked about.
+        only: `rollout` or `evaluation`, where that alone is asked about.
         measured: Tokens of each document and targets of micro-batches that are known to be the largest.
     """
 
@@ -105,6 +112,7 @@ def steps_of(settings: Settings, facts: Facts, *, exact: bool = True) -> list[St
         else None,
         judge=Side(facts.others.get("reward_model", config), head=False) if _is_judged(settings) else None,
         rollout=_rollout(settings, facts) if policy else None,
+        look=None if policy else _look(settings, facts),
         only=facts.only,
     )
     found = facts.measured or _micro_batches(settings, facts.rows, exact)
@@ -144,7 +152,7 @@ def _used(settings: Settings, rows: Rows | None) -> Rows | None:
     if rows is None or pool is None:
         return rows
     drawn = draw_pool(np.arange(len(rows.lengths)), pool, settings.training.seed)
-    return Rows(rows.lengths[drawn], rows.trained[drawn])
+    return Rows(rows.lengths[drawn], rows.trained[drawn], rows.held_out)
 
 
 def _accumulates(settings: Settings, rows: Rows | None) -> bool:
@@ -196,6 +204,38 @@ def _rollout(settings: Settings, facts: Facts) -> Rollout:
     prompt = _prompt_length(settings, facts)
     length = min(prompt + own.max_new_tokens, facts.config.max_position_embeddings)
     return Rollout(max(each * count for each, count in prompts), length, (prompt,) * max(count for _, count in prompts))
+
+
+def _look(settings: Settings, facts: Facts) -> Look | None:
+    """The most that an evaluation takes at a time, see `held_out_batches` of the stages."""
+    training, longest = settings.training, settings.data.max_seq_len
+    if not settings.data.val_fraction:
+        return None
+    together = 2 if settings.stage.reads == ("pair",) else 1
+    rows = facts.rows and (facts.rows.held_out or facts.rows)
+    if rows is None:
+        count = together * min(training.batch_size, training.eval_rows or training.batch_size)
+        look, seen, asked = Look((longest,) * count, count * (longest - 1)), None, training.eval_rows or QUESTIONS
+    else:
+        most = together * training.eval_rows or None
+        seen = Rows(np.minimum(rows.lengths[:most], longest), np.minimum(rows.trained[:most], longest))
+        asked = len(seen.lengths)
+        if not asked:
+            return None
+        order = seen.longest_first
+        if together == 2:
+            chosen = np.sort(order[: 2 * training.batch_size])
+        else:  # whole documents
+            room = training.batch_size * longest
+            chosen = np.sort(order[: max(1, int(np.searchsorted(np.cumsum(seen.lengths[order]), room, "right")))])
+        look = Look(tuple(seen.lengths[chosen].tolist()), int(seen.trained[chosen].sum()))
+    if settings.stage.name != "reason":
+        return look
+    answer = int(seen.trained.max()) if seen else longest
+    prompt = max(1, int((seen.lengths - seen.trained).max())) if seen else longest
+    length = min(prompt + most_tokens(answer), facts.config.max_position_embeddings)
+    asked = min(asked, QUESTIONS)
+    return replace(look, answers=Rollout(asked, length, (prompt,) * asked))
 
 
 def _micro_batches(settings: Settings, rows: Rows | None, exact: bool) -> list[tuple[tuple[int, ...], int]]:

@@ -21,8 +21,10 @@ ORIGIN = "adjusted after OOM"
 _HELPS = 0.02
 """The least share of the peak that a change has to save to be offered."""
 _SHORTEST, _SMALLEST_CHUNK = 16, 64
+_ALL_ROWS = 512
+"""Where all held-out rows are looked at, half of this many are the first that are tried instead."""
 _KEEPS_LEARNING = {"batch_size", "accumulation_steps", "gradient_checkpointing", "loss_chunk_size", "dtype",
-                   "rollout_batch_size", "reference_log_probs", "teacher_dtype"}  # fmt: skip
+                   "rollout_batch_size", "reference_log_probs", "teacher_dtype", "eval_rows"}  # fmt: skip
 """Changes after which a run learns from the same rows in the same order as before."""
 _CHANGES_ROWS = {"max_seq_len", "batch_size", "accumulation_steps", "num_generations", "max_new_tokens"}
 """Changes after which the largest micro-batch is another one."""
@@ -48,8 +50,8 @@ def suggest(settings: Settings, facts: Facts, plan: MemoryPlan, margin: Margin) 
 
     Those that fit come before those that only help; among them those that leave the task as it is, then in the order
     people were taught: length, batch and accumulation, precision, checkpointing, chunks of the loss, dropout, an
-    adapter, answers, frozen models. Of each kind the smallest change that fits is taken, or the largest there is.
-    Where no single one fits that leaves the task as it is, they are put together until it does.
+    adapter, answers, frozen models, the size of evaluations. Of each kind the smallest change that fits is taken, or
+    the largest there is. Where no single one fits that leaves the task as it is, they are put together until it does.
     """
     predictor = _Predictor(settings, facts, plan, margin)
     changes = list(_changes(settings, facts))
@@ -168,6 +170,9 @@ def _changes(settings: Settings, facts: Facts) -> Iterator[_Change]:
         yield _Change([{"lora_rank": 8}], "only an adapter learns; less can be learnt, and at another learning rate")
     yield from _answers(values)
     yield from _companions(values)
+    if values.get("val_fraction"):
+        rows = training.eval_rows or _ALL_ROWS
+        yield _Change([{"eval_rows": size} for size in _halved(rows, 1)], "validation figures are noisier")
 
 
 def _answers(values: dict[str, Any]) -> Iterator[_Change]:

@@ -30,6 +30,8 @@ class KVCache:
         device: Where the model is.
 
     Attributes:
+        keys: A tensor a layer: [batch, key-value heads, max_length, head_dim].
+        values: The same.
         lengths: Tokens held by each row; they grow when the last layer of a step has run.
     """
 
@@ -41,10 +43,11 @@ class KVCache:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        shape = (config.num_hidden_layers, batch, config.num_key_value_heads, max_length, config.head_dim)
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        shape, layers = (batch, config.num_key_value_heads, max_length, config.head_dim), config.num_hidden_layers
+        self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
+        self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
         self.lengths = [0] * batch
+        self._room, self._device = max_length, device
 
     def positions(self, counts: Sequence[int]) -> Tensor:
         """Positions of a step's tokens: int64 [sum of counts]."""
@@ -52,7 +55,7 @@ class KVCache:
         return torch.tensor(
             [position for length, count in new for position in range(length, length + count)],
             dtype=torch.int64,
-            device=self.keys.device,
+            device=self._device,
         )
 
     def attention(self, counts: Sequence[int]) -> Attention:
@@ -62,9 +65,9 @@ class KVCache:
             EngineError: A row would outgrow the cache.
         """
         ends = [length + count for length, count in zip(self.lengths, counts, strict=True)]
-        if max(ends) > self.keys.shape[3]:
+        if max(ends) > self._room:
             raise EngineError(
-                f"the key-value cache holds {self.keys.shape[3]} tokens a row, {max(ends)} are needed",
+                f"the key-value cache holds {self._room} tokens a row, {max(ends)} are needed",
                 hint="shorten the text or ask for fewer new tokens",
             )
         if all(count == 1 for count in counts):
@@ -72,10 +75,15 @@ class KVCache:
         return _Append(self, counts)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Keeps these rows, in this order; drops finished ones, and forks a row that is named more than once."""
+        """Keeps these rows, in this order; drops finished ones, and forks a row that is named more than once.
+
+        One layer after the other, so that old and new ones are never all there together.
+        """
         used = max((self.lengths[row] for row in rows), default=0)
-        index = torch.tensor(list(rows), dtype=torch.int64, device=self.keys.device)
-        self.keys, self.values = (_rows(tensor, index, used) for tensor in (self.keys, self.values))
+        index = torch.tensor(list(rows), dtype=torch.int64, device=self._device)
+        for held in (self.keys, self.values):
+            for layer, tensor in enumerate(held):
+                held[layer] = _rows(tensor, index, used)
         self.lengths = [self.lengths[row] for row in rows]
 
     def truncate(self, lengths: Sequence[int]) -> None:
@@ -84,10 +92,10 @@ class KVCache:
 
 
 def _rows(tensor: Tensor, index: Tensor, used: int) -> Tensor:
-    """The rows `index` of a cache tensor; only the first `used` tokens are copied."""
-    layers, _, heads, max_length, dim = tensor.shape
-    kept = tensor.new_zeros(layers, len(index), heads, max_length, dim)
-    kept[:, :, :, :used] = tensor[:, :, :, :used].index_select(1, index)
+    """The rows `index` of a layer's tensor; only the first `used` tokens are copied."""
+    _, heads, max_length, dim = tensor.shape
+    kept = tensor.new_zeros(len(index), heads, max_length, dim)
+    kept[:, :, :used] = tensor[:, :, :used].index_select(0, index)
     return kept
 
 
@@ -97,7 +105,7 @@ class _Decode:
     def __init__(self, cache: KVCache) -> None:
         self._cache = cache
         self._end = max(cache.lengths) + 1
-        device = cache.keys.device
+        device = cache._device
         self._mask: Tensor | None = None
         if len(set(cache.lengths)) > 1:
             self._last = torch.tensor(cache.lengths, device=device)
@@ -127,7 +135,7 @@ class _Append:
 
     def __init__(self, cache: KVCache, counts: Sequence[int]) -> None:
         self._cache, self._counts = cache, list(counts)
-        device = cache.keys.device
+        device = cache._device
         self._fresh: DocumentAttention | None = None
         self._masks: list[Tensor] = []
         if not any(cache.lengths):

@@ -50,7 +50,9 @@ class _ChunkedLoss(torch.autograd.Function):
 
 
 def chunked_loss(hidden: Tensor, head: Tensor, slope_of: Slope, *, chunk: int, dtype: torch.dtype | None) -> Tensor:
-    """A loss that is a sum over rows of a function of their logits, with gradients. Backward may run once.
+    """A loss that is a sum over rows of a function of their logits, with gradients where they are recorded.
+
+    Backward may run once.
 
     Args:
         hidden: Shape (tokens, width).
@@ -59,5 +61,7 @@ def chunked_loss(hidden: Tensor, head: Tensor, slope_of: Slope, *, chunk: int, d
         chunk: Rows whose logits exist at a time.
         dtype: The precision of the matrix products; the hidden states' own by default.
     """
+    if not torch.is_grad_enabled():  # autograd would ask for gradients all the same
+        hidden, head = hidden.detach(), head.detach()
     result: Tensor = _ChunkedLoss.apply(hidden, head, slope_of, chunk, dtype or hidden.dtype)  # type: ignore[no-untyped-call]
     return result

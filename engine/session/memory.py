@@ -146,11 +146,15 @@ class RunMemory:
 
         What did not fit in spite of the plan is more than was thought: the limit is taken to lie below it.
         """
-        if self.plan.fits:
-            self._limit = limit_found(self._limit, self.plan.high_bytes)
-        answers = self._settings.stage.train_on == "prompt" and phase in ("rollout", "evaluation")
-        facts = replace(self._draft.facts, only="rollout" if answers else "")
-        self.plan = self._plan(replace(self._draft, facts=facts), suggestions=True)
+        if self._settings.stage.train_on == "prompt" and phase == "evaluation":
+            only = "rollout"  # answers are made there
+        else:
+            only = phase if phase in ("rollout", "evaluation") else ""
+        draft = replace(self._draft, facts=replace(self._draft.facts, only=only))
+        thought = self._plan(draft) if only else self.plan
+        if thought.fits:
+            self._limit = limit_found(self._limit, thought.high_bytes)
+        self.plan = self._plan(draft, suggestions=True)
         offer(self._run, self.plan.to_json()["suggestions"])
         return RanOutOfMemory(
             step=step, phase=phase, what=found.text, device=found.device, wanted_bytes=found.wanted_bytes,

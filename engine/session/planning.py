@@ -239,9 +239,11 @@ def tokens_of(settings: Settings, facts: Facts) -> float | None:
 
 
 def rows_of(store: SampleStore, settings: Settings) -> Rows:
-    """The training rows of a store."""
-    chosen = split_rows(store.columns["keys"], settings.data.val_fraction)[0]
-    return Rows(store.lengths[chosen], store.columns["trained"][chosen])
+    """The rows of a store that are learnt from, and the held-out ones, those first that are looked at."""
+    lengths, trained, keys = store.lengths, store.columns["trained"], store.columns["keys"]
+    chosen, held_out = split_rows(keys, settings.data.val_fraction)
+    held_out = held_out[np.argsort(keys[held_out], kind="stable")]
+    return Rows(lengths[chosen], trained[chosen], Rows(lengths[held_out], trained[held_out]))
 
 
 def _rows(settings: Settings) -> Rows | None:

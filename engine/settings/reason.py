@@ -4,6 +4,16 @@ from typing import Literal
 
 from engine.settings.fields import Section, setting
 
+QUESTIONS = 64
+"""Held-out questions that are asked in an evaluation."""
+_ROOM = 256
+"""Tokens that an answer may have beyond the longest right one; at most as many as that has."""
+
+
+def most_tokens(longest: int) -> int:
+    """How long an answer may become, where the longest right one has so many tokens."""
+    return min(2 * longest, longest + _ROOM)
+
 
 class ReasonSettings(Section):
     """Weights on the tags that frame thoughts and answers."""

@@ -295,6 +295,7 @@ class ModelStage:
             self._byte_lengths,
             autocast=self.precision.autocast(),
             dtype=self.precision.dtype,
+            chunk=self.settings.training.loss_chunk_size,
         )
 
     def say(self) -> list[Said]:

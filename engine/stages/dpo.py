@@ -97,20 +97,27 @@ class Dpo(PairStage):
         losses, margins = [], []
         divergence, tokens = 0.0, 0
         for batch in self.held_out_pairs():
-            moved = self.to_device(batch)
-            with self.precision.autocast():
-                hidden, _ = self.hidden(moved)
-                log_probs = self._log_probs(hidden[moved.sources], moved, self.model.head_weight)
-            if self._reference is not None:
-                divergence += float(self._divergence(hidden[moved.sources], moved, self._reference))
-                tokens += len(moved.sources)
-            found, _ = self._compare(batch, moved, log_probs)
+            found, apart, compared = self._look(batch)
             losses.append(found.losses)
             margins.append(found.chosen_rewards - found.rejected_rewards)
+            divergence, tokens = divergence + apart, tokens + compared
         metrics = self.pair_metrics(losses, margins)
         if tokens:
             metrics["val_kl_reference"] = divergence / tokens
         return Evaluation(metrics, self.say())
+
+    def _look(self, batch: Batch) -> tuple[Preferences, float, int]:
+        """What DPO makes of held-out pairs; where the reference is there, the divergence of so many tokens from it."""
+        moved, divergence, tokens = self.to_device(batch), 0.0, 0
+        with self.precision.autocast():
+            hidden, _ = self.hidden(moved)
+            sources = hidden[moved.sources]
+            del hidden
+            log_probs = self._log_probs(sources, moved, self.model.head_weight)
+        if self._reference is not None:
+            divergence, tokens = float(self._divergence(sources, moved, self._reference)), len(sources)
+        del sources
+        return self._compare(batch, moved, log_probs)[0], divergence, tokens
 
     def _log_probs(self, sources: Tensor, moved: DeviceBatch, head: Tensor) -> Tensor:
         """The log-probability of every trained token, shape (trained,)."""

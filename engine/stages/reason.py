@@ -5,16 +5,11 @@ import numpy as np
 from engine.generation.generate import generate
 from engine.generation.sampling import SamplingSettings
 from engine.rewards.checks import final_answer, is_correct, is_well_formed
-from engine.settings.reason import ReasonSettings
+from engine.settings.reason import QUESTIONS, ReasonSettings, most_tokens
 from engine.stages.context import StageContext
 from engine.stages.supervised import Supervised
 from engine.text.batching import Batch
 from engine.training.stage import Evaluation, Measures
-
-_ASKED = 64
-"""Held-out questions that are answered at each evaluation, at most."""
-_ROOM = 256
-"""Tokens that an answer may take beyond the longest one of the held-out rows."""
 
 
 class Reason(Supervised):
@@ -38,7 +33,7 @@ class Reason(Supervised):
 
     def _asked(self) -> dict[str, float]:
         tokenizer = self.encoder.tokenizer
-        rows = self.held_out[:_ASKED].tolist()
+        rows = self.held_out[:QUESTIONS].tolist()
         prompts, expected = [], []
         for index in rows:
             ids, trained = self.store.ids(index), np.flatnonzero(self.store.weights(index))
@@ -49,7 +44,7 @@ class Reason(Supervised):
         if not rows:
             return {}
         longest = int(max(np.count_nonzero(self.store.weights(index)) for index in rows))
-        settings = SamplingSettings(temperature=0.0, max_new_tokens=min(2 * longest, longest + _ROOM))
+        settings = SamplingSettings(temperature=0.0, max_new_tokens=most_tokens(longest))
         self.model.eval()
         said = [tokenizer.decode(answer.ids) for answer in generate(self.model, prompts, settings, tokenizer.stop_ids)]
         right = [is_correct(one, final_answer(other), None, {}) for one, other in zip(said, expected, strict=True)]

@@ -23,11 +23,20 @@ def held_out_loss(
     *,
     autocast: AbstractContextManager[Any],
     dtype: torch.dtype,
+    chunk: int = 1024,
 ) -> dict[str, float]:
     """Loss over trained tokens, and bits per byte of raw text.
 
     Bits per byte divides the nats of tokens that stand for text by the bytes they stand for, so that models with
     different tokenizers can be compared; control tokens stand for no text and count in neither.
+
+    Args:
+        model: Is asked in evaluation mode.
+        batches: The rows.
+        byte_lengths: Bytes that each token id stands for.
+        autocast: The precision of the model's blocks.
+        dtype: Of the product with the output table.
+        chunk: Tokens whose logits exist at a time.
 
     Returns:
         val_loss (nats a token, weights as in training), val_perplexity, val_bits_per_byte, val_tokens; empty when there
@@ -42,8 +51,9 @@ def held_out_loss(
         for batch in batches:
             moved = to_device(batch, weight.device)
             with autocast:
-                hidden = model(moved.tokens, moved.positions, moved.attention)
-            losses = token_losses(hidden[moved.sources], weight, moved.targets, dtype=dtype).cpu().double().numpy()
+                hidden = model(moved.tokens, moved.positions, moved.attention)[moved.sources]
+            losses = token_losses(hidden, weight, moved.targets, chunk=chunk, dtype=dtype).cpu().double().numpy()
+            del hidden  # the next batch needs its place
             weights = moved.weights.cpu().double().numpy()
             size = byte_lengths[moved.targets.cpu().numpy()]
             nats += float((losses * weights).sum())

@@ -59,7 +59,7 @@ def world(made: tuple[World, Path], minimind_home: None) -> World:
 def train(world: World, stage: str, *options: object, hog: str = "", **changes: Any) -> Ended:
     """`engine train` of the run `tight` under the limit."""
     start = changes.pop("start_from", "" if stage == "pretrain" else "start")
-    settings = {**OF_STAGE.get(stage, {}), **STAGES[stage], **changes}
+    settings = {**OF_STAGE.get(stage, {}), **STAGES.get(stage, ROWS), **changes}
     asked = request(stage, world.data(stage), world.tokenizer, "tight", start, **settings)
     sets = [part for each in asked.assignments for part in ("--set", each)]
     places = ("--from", start) if start else ("--tokenizer", asked.tokenizer)
@@ -145,7 +145,7 @@ def test_a_run_that_runs_out_later_goes_on_from_its_checkpoint(world: World) -> 
 
 def test_a_rollout_that_does_not_fit_is_told_apart(world: World) -> None:
     """The rehearsed update fits; then answers are made fewer at a time, and nothing else changes."""
-    many = {"start_from": "memorious", "batch_size": 1, "accumulation_steps": 20, "rollout_batch_size": 160,
+    many = {"start_from": "memorious", "batch_size": 1, "accumulation_steps": 50, "rollout_batch_size": 400,
             "num_generations": 8, "max_new_tokens": 4, "truncated": "mask", "gradient_checkpointing": True}  # fmt: skip
     ended = train(world, "grpo", "--force", **many)
     assert ended.code == 3, ended
@@ -157,7 +157,7 @@ def test_a_rollout_that_does_not_fit_is_told_apart(world: World) -> None:
     assert first["fits"] and first["changes"].keys() == {"rollout_batch_size"}
     ended = engine("resume", "tight", "--apply", 1)
     assert ended.code == 0, ended
-    assert run.state() == "done" and settings_of(run).training.accumulation_steps == 20
+    assert run.state() == "done" and settings_of(run).training.accumulation_steps == 50
 
 
 def test_an_evaluation_that_does_not_fit_is_told_apart(world: World) -> None:
@@ -170,6 +170,24 @@ def test_an_evaluation_that_does_not_fit_is_told_apart(world: World) -> None:
     told = ran_out(find_run("tight"))
     assert (told.phase, told.step) == ("evaluation", 0)
     assert told.plan["suggestions"][0]["changes"].keys() == {"rollout_batch_size"}
+
+
+def test_questions_that_do_not_fit_are_asked_less_often(world: World) -> None:
+    """Held-out questions are answered all at once; one row at a time is learnt from, and that fits."""
+    many = {"start_from": "memorious", "batch_size": 1, "gradient_checkpointing": True, "val_fraction": 0.5,
+            "eval_rows": 0, "max_steps": 2, "eval_interval": 1}  # fmt: skip
+    ended = train(world, "reason", **many)
+    assert ended.code == 3 and "not expected to fit" in ended.err
+    ended = train(world, "reason", "--force", **many)
+    assert ended.code == 3, ended
+    run = find_run("tight")
+    told = ran_out(run)
+    assert (told.phase, told.plan["phase"]) == ("evaluation", "evaluation")
+    first = told.plan["suggestions"][0]
+    assert first["fits"] and first["changes"].keys() == {"eval_rows"}
+    ended = engine("resume", "tight", "--apply", 1)
+    assert ended.code == 0, ended
+    assert run.state() == "done" and settings_of(run).training.eval_rows == first["changes"]["eval_rows"]
 
 
 def test_auto_fit_changes_what_is_not_expected_to_fit(world: World) -> None:

@@ -142,22 +142,31 @@ def _wait(ready: Any, seconds: float = 60) -> None:
 
 def test_signals_save_the_boundary_and_end_with_130(world: World) -> None:
     """And a SIGHUP that was ignored by inheritance, as nohup does it, stays ignored."""
+    begun: list[subprocess.Popen[bytes]] = []
 
-    def begun(name: str, **how: Any) -> "tuple[RunFolder, subprocess.Popen[bytes]]":
+    def begin_with(name: str, hangup: signal.Handlers) -> "tuple[RunFolder, subprocess.Popen[bytes]]":
         run = begin(request("sft", world.talks, world.tokenizer, name, max_steps=1_000_000, batch_size=1))
-        return run, _resume(run, **how)
+        begun.append(_resume(run, preexec_fn=lambda: signal.signal(signal.SIGHUP, hangup)))
+        return run, begun[-1]
 
-    ignoring = begun("nohup", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
-    ended = [(*begun("interrupted"), signal.SIGINT), (*begun("hung-up"), signal.SIGHUP), (*ignoring, signal.SIGTERM)]
-    for run, process, number in ended:
-        _wait(lambda run=run: _steps(run) > 3)
-        if process is ignoring[1]:
-            process.send_signal(signal.SIGHUP)
-            seen = _steps(run)
-            _wait(lambda run=run, seen=seen: _steps(run) > seen + 3)
-        process.send_signal(number)
-        assert process.wait(60) == 130
-        step = run.checkpoint_steps()[-1]
-        assert step == [event.step for event in run.history() if isinstance(event, Step)][-1]
-        assert run.state() == "stopped"
-        assert json.loads((run.checkpoint(step) / "state.json").read_text())["loop"]["step"] == step
+    ended = [
+        (*begin_with("interrupted", signal.SIG_DFL), signal.SIGINT),
+        (*begin_with("hung-up", signal.SIG_DFL), signal.SIGHUP),
+        (*begin_with("nohup", signal.SIG_IGN), signal.SIGTERM),
+    ]
+    try:
+        for run, process, number in ended:
+            _wait(lambda run=run: _steps(run) > 3)
+            if run.name == "nohup":
+                process.send_signal(signal.SIGHUP)
+                seen = _steps(run)
+                _wait(lambda run=run, seen=seen: _steps(run) > seen + 3)
+            process.send_signal(number)
+            assert process.wait(60) == 130
+            step = run.checkpoint_steps()[-1]
+            assert step == [event.step for event in run.history() if isinstance(event, Step)][-1]
+            assert run.state() == "stopped"
+            assert json.loads((run.checkpoint(step) / "state.json").read_text())["loop"]["step"] == step
+    finally:
+        for process in begun:
+            process.kill()
