@@ -26,6 +26,8 @@ class Margin:
         least: Bytes on top at most, whatever the peak.
         fast: Times the allocated peak at most, as memory is usually given out.
         tight: The same where it is given out closely, see `engine.allocator`; None where that cannot be.
+        checkpointing: What comes on top then with gradient checkpointing, in blocks too small to be mapped; at most as
+            much as is allocated.
         learned: From how many runs on this device this was learnt.
     """
 
@@ -33,23 +35,26 @@ class Margin:
     least: int = 160 * _MIB
     fast: float = 2.5
     tight: float | None = 1.25
+    checkpointing: int = 128 * _MIB
     learned: int = 0
 
-    def range(self, peak_bytes: int, *, tight: bool) -> tuple[int, int]:
+    def range(self, peak_bytes: int, *, tight: bool, checkpointing: bool = False) -> tuple[int, int]:
         """The least and the most that the process will hold."""
-        times = self.tight if tight and self.tight else self.fast
-        return self.program + peak_bytes, self.program + self.least + int(times * peak_bytes)
+        closely = tight and self.tight is not None
+        times = self.tight if closely and self.tight else self.fast
+        least = self.least + (min(self.checkpointing, peak_bytes) if closely and checkpointing else 0)
+        return self.program + peak_bytes, self.program + least + int(times * peak_bytes)
 
-    def choose(self, peak_bytes: int, limit_bytes: int, *, tight: bool) -> tuple[bool, int, int]:
+    def choose(self, peak_bytes: int, limit_bytes: int, *, checkpointing: bool) -> tuple[bool, int, int]:
         """Whether memory is to be given out closely, and the range then: where it would not fit otherwise.
 
         Args:
             peak_bytes: What is allocated at most.
             limit_bytes: What there is.
-            tight: Whether it is in any case: with gradient checkpointing, which saves nothing else.
+            checkpointing: Gradient checkpointing, for which it is in any case: it saves nothing else.
         """
-        chosen = self.tight is not None and (tight or self.range(peak_bytes, tight=False)[1] > limit_bytes)
-        return chosen, *self.range(peak_bytes, tight=chosen)
+        chosen = self.tight is not None and (checkpointing or self.range(peak_bytes, tight=False)[1] > limit_bytes)
+        return chosen, *self.range(peak_bytes, tight=chosen, checkpointing=checkpointing)
 
 
 CARD_MARGIN = Margin(program=0, least=700 * _MIB, fast=1.08, tight=None)
@@ -83,11 +88,16 @@ def make_plan(
     """
 
     def fits(changed: Settings, about: Facts) -> bool:
-        return margin.range(peak_of(changed, about, exact=False)[0].total, tight=True)[1] <= limit_bytes
+        peak_bytes, checkpointing = (
+            peak_of(changed, about, exact=False)[0].total,
+            changed.training.gradient_checkpointing,
+        )
+        return margin.range(peak_bytes, tight=True, checkpointing=checkpointing)[1] <= limit_bytes
 
     steps = steps_of(settings, facts, exact=exact)
     breakdown, phase = found or _worst(steps)
-    tight, low, high = margin.choose(breakdown.total, limit_bytes, tight=settings.training.gradient_checkpointing)
+    checkpointing = settings.training.gradient_checkpointing
+    tight, low, high = margin.choose(breakdown.total, limit_bytes, checkpointing=checkpointing)
     shape = steps[0].lengths
     plan = MemoryPlan(
         device=device,

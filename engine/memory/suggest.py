@@ -124,11 +124,12 @@ class _Predictor:
         saves = self._plan.peak_bytes - after
         if saves < _HELPS * self._plan.peak_bytes:
             return None
+        checkpointing = changed.training.gradient_checkpointing
         return Suggestion(
             changes=option,
             peak_bytes=after,
             saves_bytes=saves,
-            fits=self._margin.range(after, tight=True)[1] <= self._plan.limit_bytes,
+            fits=self._margin.range(after, tight=True, checkpointing=checkpointing)[1] <= self._plan.limit_bytes,
             cost=change.cost,
             keeps_effective_batch=change.batch,
             truncated_rows=self._truncated(option),

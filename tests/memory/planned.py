@@ -12,7 +12,7 @@ from engine.session.shape import model_config
 from engine.settings.profile import Settings, load_profile, resolve
 
 MIB = 1 << 20
-BARE = Margin(program=0, least=0, fast=1.0, tight=1.0)
+BARE = Margin(program=0, least=0, fast=1.0, tight=1.0, checkpointing=0)
 """As if a process held nothing but what is allocated."""
 SMALL = {"hidden_size": 64, "num_hidden_layers": 4, "intermediate_size": 256, "num_attention_heads": 4,
          "num_key_value_heads": 2, "vocab_size": 500, "max_position_embeddings": 1024, "dtype": "float32"}  # fmt: skip

@@ -31,13 +31,13 @@ def test_the_parts_add_up() -> None:
 
 def test_the_range_of_the_process() -> None:
     """100 MiB of program, 10 beside it, and times the peak as memory is given out; closely only where it must be."""
-    margin = Margin(program=100 * MIB, least=10 * MIB, fast=2.0, tight=1.2)
+    margin = Margin(program=100 * MIB, least=10 * MIB, fast=2.0, tight=1.2, checkpointing=7 * MIB)
     peak = 50 * MIB
-    assert margin.choose(peak, 210 * MIB, tight=False) == (False, 150 * MIB, 210 * MIB)
-    assert margin.choose(peak, 210 * MIB - 1, tight=False) == (True, 150 * MIB, 170 * MIB)
-    assert margin.choose(peak, 210 * MIB, tight=True) == (True, 150 * MIB, 170 * MIB)
+    assert margin.choose(peak, 210 * MIB, checkpointing=False) == (False, 150 * MIB, 210 * MIB)
+    assert margin.choose(peak, 210 * MIB - 1, checkpointing=False) == (True, 150 * MIB, 170 * MIB)
+    assert margin.choose(peak, 210 * MIB, checkpointing=True) == (True, 150 * MIB, 177 * MIB)
     never = replace(margin, tight=None)
-    assert never.choose(peak, 1, tight=True) == (False, 150 * MIB, 210 * MIB)
+    assert never.choose(peak, 1, checkpointing=True) == (False, 150 * MIB, 210 * MIB)
 
 
 def test_checkpointing_gives_memory_out_closely() -> None:

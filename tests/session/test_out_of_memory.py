@@ -125,7 +125,7 @@ def test_a_run_that_does_not_fit_goes_on_with_the_first_suggestion(world: World,
 
 def test_a_run_that_runs_out_later_goes_on_from_its_checkpoint(world: World) -> None:
     """Something else in the process takes the memory that the run was given."""
-    few = {"batch_size": 2, "accumulation_steps": 18, "max_steps": 3, "save_interval": 1,
+    few = {"batch_size": 1, "accumulation_steps": 36, "max_steps": 3, "save_interval": 1,
            "gradient_checkpointing": True}  # fmt: skip
     undisturbed = expected(world, "pretrain")
     ended = train(world, "pretrain", hog="tight", **few)
@@ -169,7 +169,7 @@ def test_an_evaluation_that_does_not_fit_is_told_apart(world: World) -> None:
     assert ended.code == 3, ended
     told = ran_out(find_run("tight"))
     assert (told.phase, told.step) == ("evaluation", 0)
-    assert told.plan["suggestions"][0]["changes"].keys() == {"rollout_batch_size"}
+    assert "rollout_batch_size" in told.plan["suggestions"][0]["changes"]
 
 
 def test_questions_that_do_not_fit_are_asked_less_often(world: World) -> None:
