@@ -209,33 +209,39 @@ def _rollout(settings: Settings, facts: Facts) -> Rollout:
 def _look(settings: Settings, facts: Facts) -> Look | None:
     """The most that an evaluation takes at a time, see `held_out_batches` of the stages."""
     training, longest = settings.training, settings.data.max_seq_len
+    together = 2 if settings.stage.reads == ("pair",) else 1
     if not settings.data.val_fraction:
         return None
-    together = 2 if settings.stage.reads == ("pair",) else 1
-    rows = facts.rows and (facts.rows.held_out or facts.rows)
-    if rows is None:
-        count = together * min(training.batch_size, training.eval_rows or training.batch_size)
-        look, seen, asked = Look((longest,) * count, count * (longest - 1)), None, training.eval_rows or QUESTIONS
-    else:
-        most = together * training.eval_rows or None
-        seen = Rows(np.minimum(rows.lengths[:most], longest), np.minimum(rows.trained[:most], longest))
-        asked = len(seen.lengths)
-        if not asked:
-            return None
-        order = seen.longest_first
-        if together == 2:
-            chosen = np.sort(order[: 2 * training.batch_size])
-        else:  # whole documents
-            room = training.batch_size * longest
-            chosen = np.sort(order[: max(1, int(np.searchsorted(np.cumsum(seen.lengths[order]), room, "right")))])
-        look = Look(tuple(seen.lengths[chosen].tolist()), int(seen.trained[chosen].sum()))
+    if facts.rows is None:
+        rows = training.eval_rows or max(training.batch_size, QUESTIONS)
+        look = Look(*_documents(together * min(training.batch_size, rows), longest))
+        return replace(look, answers=_questions(settings, facts, rows, longest, longest))
+    held = facts.rows.held_out or facts.rows
+    if training.eval_rows:
+        held = Rows(held.lengths[: together * training.eval_rows], held.trained[: together * training.eval_rows])
+    if not len(held.lengths):
+        return None
+    lengths, trained = np.minimum(held.lengths, longest), np.minimum(held.trained, longest)
+    order, fitting = held.longest_first, 2 * training.batch_size
+    if together == 1:  # whole documents
+        fitting = max(1, int(np.searchsorted(np.cumsum(lengths[order]), training.batch_size * longest, "right")))
+    chosen = np.sort(order[:fitting])
+    look = Look(tuple(lengths[chosen].tolist()), int(trained[chosen].sum()))
+    asked = _questions(settings, facts, len(lengths), max(1, int((lengths - trained).max())), int(trained.max()))
+    return replace(look, answers=asked)
+
+
+def _questions(settings: Settings, facts: Facts, rows: int, prompt: int, answer: int) -> Rollout | None:
+    """What reasoning asks of held-out rows with prompts and answers of these lengths."""
     if settings.stage.name != "reason":
-        return look
-    answer = int(seen.trained.max()) if seen else longest
-    prompt = max(1, int((seen.lengths - seen.trained).max())) if seen else longest
+        return None
     length = min(prompt + most_tokens(answer), facts.config.max_position_embeddings)
-    asked = min(asked, QUESTIONS)
-    return replace(look, answers=Rollout(asked, length, (prompt,) * asked))
+    return Rollout(min(rows, QUESTIONS), length, (prompt,) * min(rows, QUESTIONS))
+
+
+def _documents(count: int, length: int) -> tuple[tuple[int, ...], int]:
+    """Equal documents whose tokens are all learnt, and how many targets they have."""
+    return (length,) * count, count * (length - 1)
 
 
 def _micro_batches(settings: Settings, rows: Rows | None, exact: bool) -> list[tuple[tuple[int, ...], int]]:
@@ -245,7 +251,7 @@ def _micro_batches(settings: Settings, rows: Rows | None, exact: bool) -> list[t
     packing = "packing" in settings.stage.settings and settings.part(DocumentSettings).packing
     if rows is None or not len(rows.lengths):
         count = min(training.batch_size, _pool(settings) or training.batch_size) * (2 if pairs else 1)
-        found = [((longest,) * count, count * (longest - 1))]
+        found = [_documents(count, longest)]
     else:
         lengths, trained = np.minimum(rows.lengths, longest), np.minimum(rows.trained, longest)
         if packing and not exact:
