@@ -121,9 +121,15 @@ class ForeignScorer:
             ) from error
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder)
-            self._model = AutoModelForSequenceClassification.from_pretrained(folder).to(device).eval()
+            model, loaded = AutoModelForSequenceClassification.from_pretrained(folder, output_loading_info=True)
         except (OSError, ValueError, KeyError) as error:
             raise CheckpointError(f"the reward model cannot be loaded: {error}", where=str(folder)) from error
+        if loaded["missing_keys"]:  # transformers draws what is not there
+            raise CheckpointError(
+                f"this is no sequence classifier: it has no {min(loaded['missing_keys'])}", where=str(folder),
+                hint="take a reward model, or train one: engine train … with the stage reward",
+            )  # fmt: skip
+        self._model = model.to(device).eval()
         if self._model.config.num_labels != 1:
             raise CheckpointError(
                 f"a reward model gives one number, this one gives {self._model.config.num_labels}", where=str(folder)

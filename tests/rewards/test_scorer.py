@@ -6,8 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, GPT2Config, GPT2ForSequenceClassification
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    GPT2LMHeadModel,
+)
 
+from engine.errors import CheckpointError
 from engine.model.families import load_pretrained
 from engine.model.heads import ScalarModel, save_scalar_model
 from engine.rewards.scorer import ForeignScorer, RewardScorer, load_scorer
@@ -107,3 +114,12 @@ def test_other_families_are_read_by_transformers(tokenizer: Tokenizer, tmp_path:
     assert scorer.score((*ASKED, Message("assistant", "in the sun"))) == pytest.approx(expected[1], abs=1e-5)
     with pytest.raises(TemplateFailure, match="must alternate"):
         scorer.score((ASKED[0], ASKED[2]))
+
+
+def test_a_language_model_is_no_reward_model(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """Transformers would draw the head that is not there."""
+    tokenizer.save(tmp_path)
+    config = GPT2Config(vocab_size=tokenizer.vocab_size, n_embd=16, n_layer=1, n_head=2, num_labels=1)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"no sequence classifier: it has no score\.weight"):
+        load_scorer(tmp_path, CPU)
