@@ -87,7 +87,7 @@ def readable(plan: MemoryPlan) -> str:
     left = f"{size(abs(plan.headroom_bytes))} {'to spare' if plan.fits else 'too much'}"
     lines = [
         f"{plan.device}: {fits}, {left}: {size(plan.low_bytes)} to {size(plan.high_bytes)} of {size(plan.limit_bytes)}",
-        f"allocated at the peak ({plan.phase}, by {plan.method}): {size(plan.peak_bytes)}, for "
+        f"allocated at the peak ({plan.phase}, by {plan.method}): {size(plan.peak_bytes)}; the largest micro-batch has "
         f"{shape['documents']} documents, {shape['tokens']:,} tokens, the longest of {shape['longest']:,}",
     ]
     parts = [(name, value) for name, value in vars(plan.breakdown).items() if value]

@@ -11,6 +11,7 @@ from engine.memory.activations import Block, Compute, linear_parameters
 from engine.memory.plan import Breakdown
 from engine.model.config import ModelConfig, num_parameters
 
+PHASES = ("update", "rollout", "evaluation")
 _FLOAT, _MOMENTS = 4, 8
 """Bytes of a float32, and of AdamW's two moments."""
 _DIVERGENCES = {"divergence": 7, "reverse_divergence": 8, "cached_divergence": 4}
@@ -61,7 +62,7 @@ class Step:
         accumulates: Whether gradients of earlier micro-batches are there already.
         checkpointing: Whether blocks are computed again on the way back.
         reference: A frozen model of the same shape that is asked within the loss (dpo) or before it.
-        asks_within: Whether it is asked within the loss.
+        asks_within: Whether a reference is asked within the loss, be it the base under the adapter.
         teacher: A frozen teacher, asked within the loss.
         critic: A model of its own that is trained beside the policy.
         judge: A reward model.
@@ -125,8 +126,8 @@ def adapter_parameters(config: ModelConfig, compute: Compute) -> int:
 
 def peak(step: Step) -> tuple[Breakdown, str]:
     """What is allocated at the worst moment, and whether that is an `update`, a `rollout` or an `evaluation`."""
-    phases = {"update": _update(step), "rollout": _answering(step, step.rollout), "evaluation": _evaluation(step)}
-    moments = [(moment, phase) for phase, found in phases.items() for moment in found]
+    found = zip(PHASES, (_update(step), _answering(step, step.rollout), _evaluation(step)), strict=True)
+    moments = [(moment, phase) for phase, own in found for moment in own]
     asked = [entry for entry in moments if step.only in ("", entry[1])]
     return max(asked or moments, key=lambda entry: entry[0].total)
 
@@ -266,7 +267,7 @@ def _answering(step: Step, answers: Rollout | None) -> Iterator[Breakdown]:
     """While answers are made, see `engine.generation`: the prompts are read, tokens drawn, and rows that end let go."""
     if answers is None:
         return
-    resting, config, compute = _resting(step), step.model.config, step.compute
+    resting, config, compute = _resting(step), replace(step.model.config, dropout=0.0), step.compute
     rows, length, block = answers.rows, answers.length, Block(config, answers.prompts, compute)
     token = 2 * _FLOAT * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
     scores, table = _FLOAT * rows * config.vocab_size, 2 * config.vocab_size * config.hidden_size
@@ -288,7 +289,7 @@ def _evaluation(step: Step) -> Iterator[Breakdown]:
     look = step.look
     if look is None:
         return
-    config, compute = step.model.config, step.compute
+    config, compute = replace(step.model.config, dropout=0.0), step.compute
     block = Block(config, look.lengths, compute)
     scores = 0 if step.objective == "scalar" else _FLOAT * min(step.chunk, look.trained) * config.vocab_size
     resting = _resting(replace(step, lengths=look.lengths))
@@ -300,13 +301,13 @@ def _evaluation(step: Step) -> Iterator[Breakdown]:
     yield replace(
         resting, activations=2 * block.stream + gathered, logits=2 * scores, runtime=resting.runtime + table,
     )  # fmt: skip
-    if step.asks_within and step.reference:
+    if step.asks_within:  # for the divergence from it; under an adapter that is the model itself
         yield replace(resting, activations=block.forward + block.stream + gathered)
         yield replace(
             resting, activations=2 * block.stream + 2 * gathered, logits=_DIVERGENCE_SEEN * scores,
             runtime=resting.runtime + table,
         )  # fmt: skip
-    yield from _answering(step, look.answers)
+    yield from _answering(replace(step, compute=replace(compute, dtype="float32")), look.answers)
 
 
 def documents(count: int, length: int) -> tuple[int, ...]:

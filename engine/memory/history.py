@@ -94,6 +94,7 @@ def learned_margin(device: str) -> Margin:
         (each, max(each.measured_bytes, each.low_bytes - each.program_bytes))  # a rollout's peak is only planned
         for each in records()
         if each.device == device and each.finished and each.measured_bytes and each.resident_bytes is not None
+        if each.phase != "evaluation"  # a bound, which may lie far above what was taken
     ]
 
     def times(allocator: str, otherwise: float) -> float:

@@ -77,7 +77,7 @@ class MemoryPlan:
     Attributes:
         device: `cpu`, `cuda`, or a card by name.
         limit_bytes: What there is: resident memory of the process on a CPU, the card's memory elsewhere.
-        peak_bytes: The allocated peak of a step or of a rollout, whichever is more.
+        peak_bytes: The allocated peak of a step, of answers in the making or of an evaluation, whichever is most.
         low_bytes: The least that the process is expected to hold at its peak, the program itself included.
         high_bytes: The most; what is compared with the limit.
         breakdown: Of the peak.
@@ -85,7 +85,7 @@ class MemoryPlan:
             it was made.
         phase: `update`, `rollout` or `evaluation`: where the peak lies.
         allocator: `fast` or `tight`, see `engine.allocator`; a run is slower where only that fits.
-        shape: What the peak is for: documents, tokens and the longest document of a micro-batch.
+        shape: Documents, tokens and the longest document of the largest micro-batch.
         suggestions: Changes that help, the smallest that fits first.
         max_batch_size: The largest batch_size that fits with everything else as it is; 0: none.
         longest_seq_len: The longest max_seq_len that fits so; 0: none.

@@ -133,9 +133,16 @@ def make_plan(
     )
 
 
-def limit_found(limit_bytes: int, high_bytes: int) -> int:
-    """The limit once memory has run out: what was thought to fit takes more, so it is taken to lie below that."""
-    return min(limit_bytes, int(_CLOSER * high_bytes))
+def limit_found(limit_bytes: int, high_bytes: int, passing_bytes: int | None = None) -> int:
+    """The limit once memory has run out: what was thought to fit takes more, so it is taken to lie below that.
+
+    Args:
+        limit_bytes: What there was thought to be.
+        high_bytes: What was thought to be taken at most.
+        passing_bytes: How much of that comes and goes: changes help with no more, so half of it is to remain possible.
+    """
+    below = int((1 - _CLOSER) * high_bytes)
+    return min(limit_bytes, high_bytes - (below if passing_bytes is None else min(below, passing_bytes // 2)))
 
 
 def peak_of(settings: Settings, facts: Facts, *, exact: bool = True) -> tuple[Breakdown, str]:

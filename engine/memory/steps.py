@@ -105,7 +105,7 @@ def steps_of(settings: Settings, facts: Facts, *, exact: bool = True) -> list[St
         accumulates=_accumulates(settings, facts.rows),
         checkpointing=training.gradient_checkpointing,
         reference=frozen if refers and not lora.lora_rank else None,
-        asks_within=name == "dpo",
+        asks_within=name == "dpo" and not precomputed,
         teacher=_teacher(settings, facts),
         critic=Side(facts.others.get("critic", config), head=False, trained=True)
         if values.get("critic") == "own"
@@ -185,10 +185,10 @@ def copies(settings: Settings) -> int:
 
 
 def _prompt_length(settings: Settings, facts: Facts) -> int:
-    longest = settings.data.max_seq_len
-    return (
-        min(longest, int(facts.rows.lengths.max())) if facts.rows is not None and len(facts.rows.lengths) else longest
-    )
+    """Of the longest prompt, held out or not."""
+    longest, rows = settings.data.max_seq_len, facts.rows
+    lengths = [each.lengths for each in (rows, rows.held_out if rows else None) if each and len(each.lengths)]
+    return min(longest, max(int(each.max()) for each in lengths)) if lengths else longest
 
 
 def _rollout(settings: Settings, facts: Facts) -> Rollout:
@@ -199,7 +199,8 @@ def _rollout(settings: Settings, facts: Facts) -> Rollout:
     if settings.stage.name == "spo":
         asked.append((settings.part(SpoSettings).initial_rollouts, there))
     if settings.data.val_fraction:
-        asked.append((1, min(training.eval_rows or there, there)))
+        held = len(facts.rows.held_out.lengths) if facts.rows is not None and facts.rows.held_out else there
+        asked.append((1, min(training.eval_rows or held, held)))
     prompts = [(each, min(max(1, own.rollout_batch_size // each), most)) for each, most in asked]
     prompt = _prompt_length(settings, facts)
     length = min(prompt + own.max_new_tokens, facts.config.max_position_embeddings)
@@ -222,11 +223,13 @@ def _look(settings: Settings, facts: Facts) -> Look | None:
     if not len(held.lengths):
         return None
     lengths, trained = np.minimum(held.lengths, longest), np.minimum(held.trained, longest)
-    order, fitting = held.longest_first, 2 * training.batch_size
-    if together == 1:  # whole documents
-        fitting = max(1, int(np.searchsorted(np.cumsum(lengths[order]), training.batch_size * longest, "right")))
-    chosen = np.sort(order[:fitting])
-    look = Look(tuple(lengths[chosen].tolist()), int(trained[chosen].sum()))
+    if together == 2:
+        first = held.longest_pairs_first[: training.batch_size]
+        chosen = np.sort(np.concatenate([first, first + 1]))
+        look = Look(tuple(lengths[chosen].tolist()), int(trained[chosen].sum()))
+    else:
+        documents, targets = _full(held, lengths, trained, training.batch_size * longest)
+        look = Look((*documents[::2], *documents[1::2]), targets)  # they do not come by length
     asked = _questions(settings, facts, len(lengths), max(1, int((lengths - trained).max())), int(trained.max()))
     return replace(look, answers=asked)
 

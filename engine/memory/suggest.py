@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine.errors import ProfileError
-from engine.memory.estimate import peak
+from engine.memory.estimate import PHASES, peak
 from engine.memory.plan import MemoryPlan, Suggestion
 from engine.memory.steps import Facts, steps_of
 from engine.settings.profile import Settings
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ORIGIN = "adjusted after OOM"
 _HELPS = 0.02
 """The least share of the peak that a change has to save to be offered."""
-_SHORTEST, _SMALLEST_CHUNK = 16, 64
+_SHORTEST, _SMALLEST_CHUNK, _FEWEST = 16, 64, 4
 _ALL_ROWS = 512
 """Where all held-out rows are looked at, half of this many are the first that are tried instead."""
 _KEEPS_LEARNING = {"batch_size", "accumulation_steps", "gradient_checkpointing", "loss_chunk_size", "dtype",
@@ -91,7 +91,7 @@ class _Predictor:
 
     def together(self, changes: list[_Change]) -> Iterator[Suggestion]:
         """As few changes at once as fit, none larger than need be; what leaves the task as it is comes first."""
-        helpful = [change for change in changes if self.best(change)]
+        helpful = [change for change in changes if self._helps(change)]
         taken: dict[int, dict[str, Any]] = {}
         for change in sorted(helpful, key=lambda each: not set(each.options[-1]) <= _KEEPS_LEARNING):
             taken[changes.index(change)] = change.options[-1]
@@ -107,6 +107,23 @@ class _Predictor:
                     break
         yield found
 
+    def _helps(self, change: _Change) -> bool:
+        """Whether the largest of its options lowers a step's peak, or that of a rollout or of an evaluation."""
+        try:
+            changed = self._settings.replace(change.options[-1], ORIGIN)
+        except ProfileError:
+            return False
+        facts = self._changed_facts(change.options[-1])
+        return any(
+            self._peak(changed, replace(facts, only=phase))
+            < (1 - _HELPS) * self._peak(self._settings, replace(self._facts, only=phase))
+            for phase in ([self._facts.only] if self._facts.only else PHASES)
+        )
+
+    def _changed_facts(self, option: dict[str, Any]) -> Facts:
+        """What is known of a run with other settings."""
+        return replace(self._facts, measured=()) if _CHANGES_ROWS & set(option) else self._facts
+
     def _all_of(self, changes: list[_Change], taken: dict[int, dict[str, Any]]) -> Suggestion | None:
         """The suggestion of an option of each of these changes; an empty one is none."""
         parts = [changes[number] for number, option in taken.items() if option]
@@ -119,8 +136,7 @@ class _Predictor:
             changed = self._settings.replace(option, ORIGIN)
         except ProfileError:  # a combination that cannot be
             return None
-        facts = replace(self._facts, measured=()) if _CHANGES_ROWS & set(option) else self._facts
-        after = int(self._peak(changed, facts) * self._correction)
+        after = int(self._peak(changed, self._changed_facts(option)) * self._correction)
         saves = self._plan.peak_bytes - after
         if saves < _HELPS * self._plan.peak_bytes:
             return None
@@ -171,9 +187,9 @@ def _changes(settings: Settings, facts: Facts) -> Iterator[_Change]:
         yield _Change([{"lora_rank": 8}], "only an adapter learns; less can be learnt, and at another learning rate")
     yield from _answers(values)
     yield from _companions(values)
-    if values.get("val_fraction"):
-        rows = training.eval_rows or _ALL_ROWS
-        yield _Change([{"eval_rows": size} for size in _halved(rows, 1)], "validation figures are noisier")
+    fewer = [{"eval_rows": size} for size in _halved(training.eval_rows or _ALL_ROWS, _FEWEST)]
+    if values.get("val_fraction") and fewer:
+        yield _Change(fewer, "validation figures are noisier")
 
 
 def _answers(values: dict[str, Any]) -> Iterator[_Change]:

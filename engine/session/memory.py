@@ -153,7 +153,9 @@ class RunMemory:
         draft = replace(self._draft, facts=replace(self._draft.facts, only=only))
         thought = self._plan(draft) if only else self.plan
         if thought.fits:
-            self._limit = limit_found(self._limit, thought.high_bytes)
+            parts = thought.breakdown
+            passing = parts.activations + parts.logits + parts.rollout_cache
+            self._limit = limit_found(self._limit, thought.high_bytes, passing if only else None)
         self.plan = self._plan(draft, suggestions=True)
         offer(self._run, self.plan.to_json()["suggestions"])
         return RanOutOfMemory(

@@ -169,9 +169,8 @@ def plan_draft(drafted: Draft, *, suggestions: bool = True, exact: bool = True, 
         elif phase == "update":
             found = (breakdown.corrected(traced.peak.peak_bytes), phase)
         else:
-            notes.append(
-                "answers in the making take more than the step that was traced; they are planned in closed form"
-            )
+            what = "answers in the making take" if phase == "rollout" else "an evaluation takes"
+            notes.append(f"{what} more than the step that was traced, and is planned in closed form")
     plan = make_plan(
         drafted.settings,
         drafted.facts,

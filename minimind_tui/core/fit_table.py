@@ -88,6 +88,11 @@ def _stretched(facts: Facts, now: int, length: int) -> Facts:
     """Rows that were as long as could be may go on beyond that."""
     if facts.rows is None or length <= now:
         return facts
-    full = facts.rows.lengths >= now
-    rows = Rows(np.where(full, length, facts.rows.lengths), np.where(full, length, facts.rows.trained))
+    held_out = facts.rows.held_out
+    rows = replace(_longer(facts.rows, now, length), held_out=held_out and _longer(held_out, now, length))
     return replace(facts, rows=rows)
+
+
+def _longer(rows: Rows, now: int, length: int) -> Rows:
+    full = rows.lengths >= now
+    return Rows(np.where(full, length, rows.lengths), np.where(full, length, rows.trained))

@@ -140,6 +140,9 @@ SEEN: dict[str, tuple[str, dict[str, Any]]] = {
     "distill": ("distill", ROWS),
     "dpo": ("dpo", ROWS),
     "dpo precomputed": ("dpo", ROWS | HALF | {"reference_log_probs": "precomputed"}),
+    "dpo with an adapter": ("dpo", ROWS | {"lora_rank": 4}),
+    "dropout": ("sft", ROWS | {"dropout": 0.1}),
+    "reason in half": ("reason", ROWS | HALF | {"batch_size": 2}),
     "reward": ("reward", ROWS),
 }
 

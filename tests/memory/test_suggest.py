@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from engine.memory.plan import MemoryPlan, Suggestion
-from engine.memory.planning import make_plan
+from engine.memory.planning import make_plan, peak_of
 from engine.memory.suggest import ORIGIN, keeps_learning, resumes
 from tests.memory.planned import BARE, MIB, facts_of, plan_of, rows_of, settings_of
 
@@ -169,3 +169,38 @@ def test_which_changes_a_run_that_has_learnt_can_go_on_with() -> None:
     assert resumes(["batch_size", "accumulation_steps"]) and resumes(["gradient_checkpointing", "dtype"])
     assert resumes(["rollout_batch_size"]) and resumes(["dropout"])
     assert not resumes(["lora_rank"]) and not resumes(["batch_size", "max_seq_len"]) and not resumes(["critic"])
+
+
+def test_a_step_and_an_evaluation_that_are_both_too_large_are_helped_together() -> None:
+    """Neither change alone lowers the peak, since the other moment stays."""
+    settings = settings_of("reason", max_seq_len=256, batch_size=64, eval_rows=64, dtype="float32")
+    rows = rows_of([256] * 640, trained=0.9)
+    facts = facts_of(settings, rows)
+    step = peak_of(settings, replace(facts, only="update"))[0].total
+    asked = peak_of(settings.replace({"batch_size": 1}, ""), replace(facts, only="evaluation"))[0].total
+    plan = plan_of(settings, 0.9 * min(step, asked) / MIB, rows)
+    first = plan.suggestions[0]
+    assert first.fits and keeps_learning(first) and {"batch_size", "eval_rows"} <= set(first.changes)
+    helped = plan_of(settings.replace(first.changes, ORIGIN), 10_000, rows)
+    assert helped.peak_bytes == pytest.approx(first.peak_bytes, rel=0.01) and helped.peak_bytes <= plan.limit_bytes
+
+
+def test_dropout_does_not_matter_where_nothing_is_dropped() -> None:
+    settings = settings_of("sft", **SFT | {"dropout": 0.2})
+    facts = facts_of(settings, LONG)
+    looked = [
+        peak_of(each, replace(facts, only="evaluation")) for each in (settings, settings.replace({"dropout": 0.0}, ""))
+    ]
+    assert looked[0] == looked[1] and looked[0][1] == "evaluation"
+
+
+def test_held_out_rows_are_known_apart() -> None:
+    """Of a few short ones an evaluation takes little, however many and long those are that are learnt from."""
+    settings = settings_of("sft", **SFT | {"eval_rows": 0})
+    few = replace(LONG, held_out=rows_of([20, 30]))
+    found = [
+        peak_of(settings, replace(facts_of(settings, rows), only="evaluation"))[0].activations for rows in (LONG, few)
+    ]
+    assert found[1] < found[0] / 50
+    none = replace(LONG, held_out=rows_of([]))
+    assert peak_of(settings, replace(facts_of(settings, none), only="evaluation"))[1] == "update"

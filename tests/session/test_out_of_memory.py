@@ -175,7 +175,7 @@ def test_an_evaluation_that_does_not_fit_is_told_apart(world: World) -> None:
 def test_questions_that_do_not_fit_are_asked_less_often(world: World) -> None:
     """Held-out questions are answered all at once; one row at a time is learnt from, and that fits."""
     many = {"start_from": "memorious", "batch_size": 1, "gradient_checkpointing": True, "val_fraction": 0.5,
-            "eval_rows": 0, "max_steps": 2, "eval_interval": 1}  # fmt: skip
+            "eval_rows": 0, "max_steps": 2, "eval_interval": 1, "max_seq_len": 60}  # fmt: skip
     ended = train(world, "reason", **many)
     assert ended.code == 3 and "not expected to fit" in ended.err
     ended = train(world, "reason", "--force", **many)
