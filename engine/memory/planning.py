@@ -33,7 +33,7 @@ class Margin:
 
     program: int = PROGRAM_BYTES
     least: int = 160 * _MIB
-    fast: float = 2.5
+    fast: float = 3.5
     tight: float | None = 1.25
     checkpointing: int = 128 * _MIB
     learned: int = 0

@@ -216,7 +216,8 @@ def _look(settings: Settings, facts: Facts) -> Look | None:
     if facts.rows is None:
         rows = training.eval_rows or max(training.batch_size, QUESTIONS)
         look = Look(*_documents(together * min(training.batch_size, rows), longest))
-        return replace(look, answers=_questions(settings, facts, rows, longest, longest))
+        half = -(-longest // 2)  # a full row is a question and its answer
+        return replace(look, answers=_questions(settings, facts, rows, half, half))
     held = facts.rows.held_out or facts.rows
     if training.eval_rows:
         held = Rows(held.lengths[: together * training.eval_rows], held.trained[: together * training.eval_rows])
