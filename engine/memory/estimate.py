@@ -4,7 +4,7 @@ A step has moments at which memory may peak: the loss, the beginning and the end
 step, the making of answers, and the look at held-out rows. Each is added up from its parts; the largest counts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from engine.memory.activations import Block, Compute, linear_parameters
@@ -308,13 +308,3 @@ def _evaluation(step: Step) -> Iterator[Breakdown]:
             runtime=resting.runtime + table,
         )  # fmt: skip
     yield from _answering(replace(step, compute=replace(compute, dtype="float32")), look.answers)
-
-
-def documents(count: int, length: int) -> tuple[int, ...]:
-    """A micro-batch of equal documents, for want of better knowledge."""
-    return (length,) * max(1, count)
-
-
-def copies_of(prompts: Sequence[int], copies: int, answer: int, room: int) -> tuple[int, ...]:
-    """Prompts with answers as long as may be."""
-    return tuple(min(prompt + answer, room) for prompt in prompts for _ in range(copies))

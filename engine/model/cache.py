@@ -47,7 +47,6 @@ class KVCache:
         self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
         self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
         self.lengths = [0] * batch
-        self._room, self._device = max_length, device
 
     def positions(self, counts: Sequence[int]) -> Tensor:
         """Positions of a step's tokens: int64 [sum of counts]."""
@@ -55,7 +54,7 @@ class KVCache:
         return torch.tensor(
             [position for length, count in new for position in range(length, length + count)],
             dtype=torch.int64,
-            device=self._device,
+            device=self.keys[0].device,
         )
 
     def attention(self, counts: Sequence[int]) -> Attention:
@@ -65,9 +64,9 @@ class KVCache:
             EngineError: A row would outgrow the cache.
         """
         ends = [length + count for length, count in zip(self.lengths, counts, strict=True)]
-        if max(ends) > self._room:
+        if max(ends) > (room := self.keys[0].shape[2]):
             raise EngineError(
-                f"the key-value cache holds {self._room} tokens a row, {max(ends)} are needed",
+                f"the key-value cache holds {room} tokens a row, {max(ends)} are needed",
                 hint="shorten the text or ask for fewer new tokens",
             )
         if all(count == 1 for count in counts):
@@ -80,7 +79,7 @@ class KVCache:
         One layer after the other, so that old and new ones are never all there together.
         """
         used = max((self.lengths[row] for row in rows), default=0)
-        index = torch.tensor(list(rows), dtype=torch.int64, device=self._device)
+        index = torch.tensor(list(rows), dtype=torch.int64, device=self.keys[0].device)
         for held in (self.keys, self.values):
             for layer, tensor in enumerate(held):
                 held[layer] = _rows(tensor, index, used)
@@ -105,7 +104,7 @@ class _Decode:
     def __init__(self, cache: KVCache) -> None:
         self._cache = cache
         self._end = max(cache.lengths) + 1
-        device = cache._device
+        device = cache.keys[0].device
         self._mask: Tensor | None = None
         if len(set(cache.lengths)) > 1:
             self._last = torch.tensor(cache.lengths, device=device)
@@ -135,7 +134,7 @@ class _Append:
 
     def __init__(self, cache: KVCache, counts: Sequence[int]) -> None:
         self._cache, self._counts = cache, list(counts)
-        device = cache._device
+        device = cache.keys[0].device
         self._fresh: DocumentAttention | None = None
         self._masks: list[Tensor] = []
         if not any(cache.lengths):

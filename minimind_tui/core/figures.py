@@ -2,6 +2,8 @@
 
 import math
 
+from engine import figures
+
 _SUFFIXES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
@@ -36,13 +38,7 @@ def duration(seconds: float | None) -> str:
 
 def size(count: float | None) -> str:
     """Bytes as `480 MiB`."""
-    if count is None or not math.isfinite(count):
-        return "–"
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
+    return figures.size(count if count is None or math.isfinite(count) else None, digits=1)
 
 
 def share(value: float | None) -> str:

@@ -1,6 +1,5 @@
 """The closed form against the real allocator, and its parts against numbers worked by hand."""
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +25,6 @@ from engine.session.memory import shape_of
 from engine.session.planning import Draft, draft_settings, rows_of
 from engine.settings.places import runs_folder
 from engine.settings.profile import Settings
-from engine.training.device import Device
 from tests.stages.assembled import Assembled, assemble
 from tests.training.tiny import World
 
@@ -77,13 +75,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Path]:
         patch.setenv("MINIMIND_HOME", str(home))
         world.trained("sft", "start", max_steps=1, **SHAPE)
         return world, runs_folder()
-
-
-@pytest.fixture
-def world(made: tuple[World, Path], minimind_home: None, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(Device, "has_bfloat16", lambda self: True)
-    shutil.copytree(made[1], runs_folder())
-    return made[0]
 
 
 def drafted(run: RunFolder, made: Assembled) -> Draft:

@@ -20,7 +20,6 @@ from engine.session import trace_worker, traced
 from engine.session.traced import FullRows, traced_peak
 from engine.settings.places import runs_folder
 from engine.settings.profile import Settings
-from engine.training.device import Device
 from tests.stages.assembled import assemble
 from tests.training.tiny import World
 
@@ -45,13 +44,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Path]:
         world.trained("sft", "mixture", max_steps=1, **SHAPE, **EXPERTS)
         world.trained("reward", "scorer", max_steps=1)
         return world, runs_folder()
-
-
-@pytest.fixture
-def world(made: tuple[World, Path], minimind_home: None, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(Device, "has_bfloat16", lambda self: True)
-    shutil.copytree(made[1], runs_folder())
-    return made[0]
 
 
 def _settings(run: RunFolder) -> Settings:
